@@ -1,0 +1,324 @@
+"""Holds the local ECS against boto3 and the aws CLI, which know nothing of gehen.
+
+Prints one line per check and ends with a failure at the first that doesn't hold.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import boto3
+import botocore
+import botocore.config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET_GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/api/0123456789abcdef"
+BEHAVIOURS = ["bad=crash", "missing=missing"]
+
+
+def check(what, holds, seen=None):
+    print(("ok   " if holds else "FAIL ") + what, flush=True)
+    if not holds:
+        if seen is not None:
+            print(json.dumps(seen, indent=2, default=str))
+        sys.exit(1)
+
+
+class Server:
+    def __enter__(self):
+        command = [str(ROOT / "target/debug/local-ecs"), "--port", "0", "--speed", "fast"]
+        for behaviour in BEHAVIOURS:
+            command += ["--version-behaves", behaviour]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.endpoint = re.search(r"AWS_ENDPOINT_URL=(\S+)", self.process.stdout.readline()).group(1)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Shapes:
+    """Compares every answer with botocore's model of it."""
+
+    def __init__(self, client):
+        self.model = client.meta.service_model
+        self.unknown = set()
+        self.looked_at = 0
+        client.meta.events.register("before-parse.ecs", self.look)
+
+    def look(self, operation_model, response_dict, **_):
+        if response_dict["status_code"] == 200:
+            self.looked_at += 1
+            self.compare(operation_model.output_shape, json.loads(response_dict["body"]), operation_model.name)
+
+    def compare(self, shape, value, path):
+        if value is None:
+            self.unknown.add(path + " is null")
+        elif shape.type_name == "structure":
+            if not isinstance(value, dict):
+                self.unknown.add(path + " is no structure")
+                return
+            for key, inner in value.items():
+                if key in shape.members:
+                    self.compare(shape.members[key], inner, path + "." + key)
+                else:
+                    self.unknown.add(path + "." + key)
+        elif shape.type_name == "list":
+            for inner in value:
+                self.compare(shape.member, inner, path + "[]")
+        elif shape.type_name == "map":
+            for inner in value.values():
+                self.compare(shape.value, inner, path + "{}")
+        elif shape.type_name == "string" and getattr(shape, "enum", None) and value not in shape.enum:
+            self.unknown.add(f"{path} = {value}")
+        else:
+            types = {
+                "string": str, "boolean": bool, "integer": int, "long": int,
+                "timestamp": (int, float), "double": (int, float), "float": (int, float),
+            }
+            if not isinstance(value, types[shape.type_name]) or (shape.type_name != "boolean" and isinstance(value, bool)):
+                self.unknown.add(f"{path} is no {shape.type_name}")
+
+
+def aws(server, *arguments, fails=False):
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": "cli", "AWS_SECRET_ACCESS_KEY": "cli", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "1",
+    }
+    command = [sys.executable, "-m", "awscli", "ecs", *arguments, "--output", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if (done.returncode != 0) != fails:
+        check(f"aws ecs {' '.join(arguments)}", False, {"stdout": done.stdout, "stderr": done.stderr})
+    return json.loads(done.stdout) if done.stdout.strip() and not fails else done.stderr
+
+
+def definition(family, tag, **more):
+    container = {
+        "name": family, "image": f"registry.example.com/{family}:{tag}", "essential": True,
+        "portMappings": [{"containerPort": 8080}], "environment": [{"name": "A", "value": "1"}],
+    }
+    return {
+        "family": family, "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"],
+        "cpu": "256", "memory": "512", "containerDefinitions": [container], **more,
+    }
+
+
+def create(ecs, name, definition_arn, count=2, **configuration):
+    return ecs.create_service(
+        cluster="staging", serviceName=name, taskDefinition=definition_arn, desiredCount=count,
+        launchType="FARGATE", deploymentConfiguration=configuration,
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "DISABLED"}},
+        loadBalancers=[{"targetGroupArn": TARGET_GROUP, "containerName": name, "containerPort": 8080}],
+    )["service"]
+
+
+def refused(ecs, name, call):
+    try:
+        call()
+    except getattr(ecs.exceptions, name) as error:
+        check(f"{name}: {error.response['Error']['Message']}", error.response["ResponseMetadata"]["HTTPStatusCode"] == 400)
+    except botocore.exceptions.ClientError as error:
+        check(f"{name}", False, error.response)
+    else:
+        check(f"{name} is raised", False)
+
+
+def look(ecs, name):
+    return ecs.describe_services(cluster="staging", services=[name])["services"][0]
+
+
+def until(what, is_so, patience=15):
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        seen = is_so()
+        if seen:
+            return seen
+        time.sleep(0.02)
+    check(what, False)
+
+
+def main():
+    with Server() as server:
+        ecs = boto3.client(
+            "ecs", endpoint_url=server.endpoint, region_name="us-east-1",
+            aws_access_key_id="boto", aws_secret_access_key="boto",
+            config=botocore.config.Config(retries={"total_max_attempts": 1}),
+        )
+        shapes = Shapes(ecs)
+        resources(ecs)
+        rollout(server, ecs)
+        tasks(ecs)
+        refusals(ecs)
+        breaker(ecs)
+        pages(ecs)
+        service_deployments(ecs)
+        deletion(server, ecs)
+        unknown = sorted(shapes.unknown)
+        check(f"botocore's model knows every key of {shapes.looked_at} answers", not unknown, unknown)
+
+
+def resources(ecs):
+    cluster = ecs.create_cluster(clusterName="staging", tags=[{"key": "env", "value": "test"}])["cluster"]
+    check("a cluster is created", cluster["status"] == "ACTIVE")
+    described = ecs.describe_clusters(clusters=["staging", "none"], include=["TAGS"])
+    check("a cluster is described with its tags", described["clusters"][0]["tags"] == [{"key": "env", "value": "test"}])
+    check("a missing cluster is a failure", described["failures"][0]["reason"] == "MISSING")
+    check("clusters are listed", ecs.list_clusters()["clusterArns"] == [cluster["clusterArn"]])
+    tags = [{"key": "team", "value": "api"}]
+    first = ecs.register_task_definition(**definition("api", "v1"), tags=tags)["taskDefinition"]
+    check("a task definition is registered", first["revision"] == 1 and first["status"] == "ACTIVE")
+    check("registeredAt is a time", abs(first["registeredAt"].timestamp() - time.time()) < 60, first["registeredAt"])
+    described = ecs.describe_task_definition(taskDefinition="api", include=["TAGS"])
+    check("its tags lie beside it", described["tags"] == tags)
+    arn = first["taskDefinitionArn"]
+    ecs.tag_resource(resourceArn=arn, tags=[{"key": "more", "value": "x"}])
+    ecs.untag_resource(resourceArn=arn, tagKeys=["team"])
+    listed = ecs.list_tags_for_resource(resourceArn=arn)["tags"]
+    check("tags round trip", listed == [{"key": "more", "value": "x"}], listed)
+    check("families are listed", ecs.list_task_definition_families()["families"] == ["api"])
+
+
+def rollout(server, ecs):
+    service = create(ecs, "api", "api:1")
+    check("a service begins with one deployment in progress", service["deployments"][0]["rolloutState"] == "IN_PROGRESS", service)
+    ecs.get_waiter("services_stable").wait(
+        cluster="staging", services=["api"], WaiterConfig={"Delay": 1, "MaxAttempts": 15})
+    service = look(ecs, "api")
+    check("the waiter ends with a completed deployment", service["deployments"][0]["rolloutState"] == "COMPLETED", service)
+    aws(server, "register-task-definition", "--cli-input-json", json.dumps(definition("api", "v2")))
+    began = time.monotonic()
+    updated = aws(server, "update-service", "--cluster", "staging", "--service", "api", "--task-definition", "api:2")
+    new, old = updated["service"]["deployments"]
+    check("the CLI's update answers with PRIMARY and ACTIVE", (new["status"], old["status"]) == ("PRIMARY", "ACTIVE"), updated)
+    check("the new one runs nothing yet", new["runningCount"] == 0 and new["rolloutState"] == "IN_PROGRESS", new)
+    check("the old one runs and was completed", old["runningCount"] == 2 and old["rolloutState"] == "COMPLETED", old)
+    aws(server, "wait", "services-stable", "--cluster", "staging", "--services", "api")
+    took = time.monotonic() - began
+    service = look(ecs, "api")
+    check("aws ecs wait services-stable ends after the rollout", len(service["deployments"]) == 1
+          and service["deployments"][0]["rolloutState"] == "COMPLETED" and service["runningCount"] == 2, service)
+    check(f"and within reason ({took:.1f} s)", took < 40)
+    check("the events tell of the steady state", service["events"][0]["message"].endswith("has reached a steady state."))
+
+
+def tasks(ecs):
+    running = ecs.list_tasks(cluster="staging", serviceName="api")["taskArns"]
+    check("two tasks run", len(running) == 2)
+    described = ecs.describe_tasks(cluster="staging", tasks=running + ["0" * 32])
+    check("tasks are described", all(task["lastStatus"] == "RUNNING" for task in described["tasks"]))
+    check("a missing task is a failure", described["failures"][0]["reason"] == "MISSING")
+    deployment = look(ecs, "api")["deployments"][0]["id"]
+    check("tasks know their deployment", all(task["startedBy"] == deployment for task in described["tasks"]))
+    stopped = ecs.list_tasks(cluster="staging", serviceName="api", desiredStatus="STOPPED")["taskArns"]
+    gone = ecs.describe_tasks(cluster="staging", tasks=stopped)["tasks"]
+    check("stopped tasks say why", all(task["stopCode"] == "ServiceSchedulerInitiated" for task in gone) and len(gone) == 2)
+    one = ecs.stop_task(cluster="staging", task=running[0], reason="by hand")["task"]
+    check("a task can be stopped", one["desiredStatus"] == "STOPPED" and one["stopCode"] == "UserInitiated", one)
+    ecs.get_waiter("tasks_stopped").wait(
+        cluster="staging", tasks=[running[0]], WaiterConfig={"Delay": 1, "MaxAttempts": 10})
+    ecs.get_waiter("services_stable").wait(
+        cluster="staging", services=["api"], WaiterConfig={"Delay": 1, "MaxAttempts": 10})
+    check("and is replaced", look(ecs, "api")["runningCount"] == 2)
+    protected = ecs.update_task_protection(cluster="staging", tasks=[running[1]], protectionEnabled=True)
+    check("a task can be protected", protected["protectedTasks"][0]["protectionEnabled"], protected)
+    ecs.update_task_protection(cluster="staging", tasks=[running[1]], protectionEnabled=False)
+    shown = ecs.get_task_protection(cluster="staging", tasks=[running[1]])
+    check("and unprotected", not shown["protectedTasks"][0]["protectionEnabled"], shown)
+
+
+def refusals(ecs):
+    missing = ecs.describe_services(cluster="staging", services=["none"])["failures"]
+    check("a missing service is a failure", missing[0]["reason"] == "MISSING")
+    refused(ecs, "ClusterNotFoundException", lambda: ecs.describe_services(cluster="none", services=["api"]))
+    refused(ecs, "ServiceNotFoundException", lambda: ecs.update_service(cluster="staging", service="none"))
+    refused(ecs, "InvalidParameterException",
+            lambda: ecs.describe_services(cluster="staging", services=[f"s{n}" for n in range(11)]))
+    refused(ecs, "ClientException", lambda: ecs.describe_task_definition(taskDefinition="none"))
+    refused(ecs, "InvalidParameterException",
+            lambda: ecs.register_task_definition(**definition("api", "v1"), tags=[{"key": "aws:x", "value": "y"}]))
+    ecs.register_task_definition(**definition("unused", "v1"))
+    gone = ecs.deregister_task_definition(taskDefinition="unused:1")["taskDefinition"]
+    check("a task definition can be deregistered", gone["status"] == "INACTIVE" and "deregisteredAt" in gone)
+    refused(ecs, "ClientException",
+            lambda: ecs.update_service(cluster="staging", service="api", taskDefinition="unused:1"))
+
+
+def breaker(ecs):
+    for rollback in (False, True):
+        name = f"breaker-{str(rollback).lower()}"
+        ecs.register_task_definition(**definition(name, "v1"))
+        create(ecs, name, name, deploymentCircuitBreaker={"enable": True, "rollback": rollback})
+        until("it completes", lambda: look(ecs, name)["deployments"][0]["rolloutState"] == "COMPLETED")
+        ecs.register_task_definition(**definition(name, "missing"))
+        ours = ecs.update_service(cluster="staging", service=name, taskDefinition=name)["service"]["deployments"][0]["id"]
+
+        def ended():
+            for deployment in look(ecs, name)["deployments"]:
+                if deployment["id"] == ours and deployment["rolloutState"] == "FAILED":
+                    return deployment
+            return None
+
+        failed = until("the breaker trips", ended)
+        check(f"the breaker trips (rollback {rollback})", "tasks failed to start" in failed["rolloutStateReason"], failed)
+        if rollback:
+            def back():
+                found = look(ecs, name)["deployments"]
+                return found if len(found) == 1 and found[0]["rolloutState"] == "COMPLETED" else None
+
+            [primary] = until("it goes back", back)
+            check("a new PRIMARY runs the old task definition",
+                  primary["taskDefinition"].endswith(":1") and primary["id"] != ours, primary)
+        else:
+            service = look(ecs, name)
+            check("the old deployment keeps serving", service["deployments"][1]["runningCount"] == 2, service)
+        stopped = ecs.list_tasks(cluster="staging", serviceName=name, desiredStatus="STOPPED")["taskArns"]
+        found = ecs.describe_tasks(cluster="staging", tasks=stopped)["tasks"]
+        reasons = [task["stoppedReason"] for task in found if task["startedBy"] == ours]
+        check("the tasks say why", reasons and all(r.startswith("CannotPullContainerError") for r in reasons), reasons)
+
+
+def pages(ecs):
+    ecs.register_task_definition(**definition("many", "v1"))
+    create(ecs, "many", "many", count=230)
+    until("they start", lambda: look(ecs, "many")["runningCount"] == 230)
+    listed = list(ecs.get_paginator("list_tasks").paginate(cluster="staging", serviceName="many"))
+    sizes = [len(page["taskArns"]) for page in listed]
+    check("tasks come by the hundred", sizes == [100, 100, 30], sizes)
+
+
+def service_deployments(ecs):
+    listed = ecs.list_service_deployments(cluster="staging", service="api")["serviceDeployments"]
+    check("service deployments are listed", [one["status"] for one in listed] == ["SUCCESSFUL"] * 2, listed)
+    described = ecs.describe_service_deployments(serviceDeploymentArns=[listed[0]["serviceDeploymentArn"]])
+    revision = described["serviceDeployments"][0]["targetServiceRevision"]["arn"]
+    revisions = ecs.describe_service_revisions(serviceRevisionArns=[revision])["serviceRevisions"]
+    check("a revision leads to its task definition", revisions[0]["taskDefinition"].endswith("/api:2"), revisions)
+    ecs.update_service(cluster="staging", service="api", forceNewDeployment=True)
+    current = look(ecs, "api")["currentServiceDeployment"]
+    ecs.stop_service_deployment(serviceDeploymentArn=current)
+
+    def ended():
+        found = ecs.describe_service_deployments(serviceDeploymentArns=[current])["serviceDeployments"][0]
+        return found if found["status"] == "ROLLBACK_SUCCESSFUL" else None
+
+    check("a service deployment can be stopped", until("it rolls back", ended) is not None)
+
+
+def deletion(server, ecs):
+    ecs.delete_service(cluster="staging", service="many", force=True)
+    ecs.get_waiter("services_inactive").wait(
+        cluster="staging", services=["many"], WaiterConfig={"Delay": 1, "MaxAttempts": 15})
+    check("a deleted service becomes INACTIVE", look(ecs, "many")["status"] == "INACTIVE")
+    refused(ecs, "ServiceNotActiveException", lambda: ecs.update_service(cluster="staging", service="many"))
+    error = aws(server, "describe-services", "--cluster", "none", "--services", "api", fails=True)
+    check("the CLI shows an error's type", "(ClusterNotFoundException)" in error, error)
+
+
+if __name__ == "__main__":
+    main()

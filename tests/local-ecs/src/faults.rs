@@ -1,0 +1,248 @@
+//! Faults that tests put between a client and the service.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::model::{arn, failure::Failure};
+
+/// What a fault does to a request.
+#[derive(Clone, Debug)]
+enum Effect {
+    Throttled,
+    ServerError,
+    Denied,
+    ResetBefore,
+    ResetAfter,
+    Slow(Duration),
+    Refused(Failure),
+}
+
+/// How often a fault acts.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    Times(u32),
+    Always,
+    For(Duration),
+}
+
+/// Something that goes wrong with requests; it acts once unless told otherwise, and throttles unless told otherwise.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    operation: Option<String>,
+    region: Option<String>,
+    service: Option<String>,
+    effect: Effect,
+    extent: Extent,
+    skip: u32,
+    since: Option<Instant>,
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    Answer(Failure),
+    DropBefore,
+    DropAfter,
+    Delay(Duration),
+}
+
+impl Fault {
+    /// A fault of one operation.
+    #[must_use]
+    pub fn on(operation: &str) -> Self {
+        Self { operation: Some(operation.to_owned()), ..Self::on_any() }
+    }
+
+    /// A fault of every operation.
+    #[must_use]
+    pub fn on_any() -> Self {
+        Self {
+            operation: None,
+            region: None,
+            service: None,
+            effect: Effect::Throttled,
+            extent: Extent::Times(1),
+            skip: 0,
+            since: None,
+        }
+    }
+
+    /// `ThrottlingException`: rate exceeded.
+    #[must_use]
+    pub fn throttled(self) -> Self {
+        Self { effect: Effect::Throttled, ..self }
+    }
+
+    /// `ServerException` with HTTP status 500.
+    #[must_use]
+    pub fn server_error(self) -> Self {
+        Self { effect: Effect::ServerError, ..self }
+    }
+
+    /// `AccessDeniedException`, naming the action.
+    #[must_use]
+    pub fn denied(self) -> Self {
+        Self { effect: Effect::Denied, ..self }
+    }
+
+    /// The exception of this name and message.
+    #[must_use]
+    pub fn refused(self, kind: &str, message: &str) -> Self {
+        Self { effect: Effect::Refused(Failure::new(kind, message)), ..self }
+    }
+
+    /// The connection is dropped before anything happens.
+    #[must_use]
+    pub fn reset_before(self) -> Self {
+        Self { effect: Effect::ResetBefore, ..self }
+    }
+
+    /// The request takes effect, then the connection is dropped without an answer.
+    #[must_use]
+    pub fn reset_after(self) -> Self {
+        Self { effect: Effect::ResetAfter, ..self }
+    }
+
+    /// The request is held back for so long, then carried out.
+    #[must_use]
+    pub fn slow(self, delay: Duration) -> Self {
+        Self { effect: Effect::Slow(delay), ..self }
+    }
+
+    /// It acts so many times.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { extent: Extent::Times(times), ..self }
+    }
+
+    /// It acts on every request.
+    #[must_use]
+    pub fn always(self) -> Self {
+        Self { extent: Extent::Always, ..self }
+    }
+
+    /// It acts on every request for so long, from the moment it is set (after `after`: from the first it acts on).
+    #[must_use]
+    pub fn for_the_next(self, time: Duration) -> Self {
+        Self { extent: Extent::For(time), ..self }
+    }
+
+    /// It lets the first requests pass.
+    #[must_use]
+    pub fn after(self, requests: u32) -> Self {
+        Self { skip: requests, ..self }
+    }
+
+    /// It acts in one region only.
+    #[must_use]
+    pub fn in_region(self, region: &str) -> Self {
+        Self { region: Some(region.to_owned()), ..self }
+    }
+
+    /// It acts only on requests about one service (or family).
+    #[must_use]
+    pub fn about(self, service: &str) -> Self {
+        Self { service: Some(service.to_owned()), ..self }
+    }
+
+    /// Notes when it was set.
+    pub(crate) fn set(mut self, now: Instant) -> Self {
+        if self.skip == 0 {
+            self.since = Some(now);
+        }
+        self
+    }
+
+    /// Takes notice of a request, and says what is to be done with it.
+    pub(crate) fn strike(&mut self, region: &str, operation: &str, body: &Value, now: Instant) -> Option<Verdict> {
+        let is = |wanted: &Option<String>, given: &str| wanted.as_deref().is_none_or(|wanted| wanted == given);
+        if !is(&self.operation, operation) || !is(&self.region, region) || !self.concerns(body) {
+            return None;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        match &mut self.extent {
+            Extent::Times(0) => return None,
+            Extent::Times(left) => *left -= 1,
+            Extent::For(time) if now >= since + *time => return None,
+            Extent::For(_) | Extent::Always => {}
+        }
+        Some(self.verdict(region, operation, body))
+    }
+
+    fn concerns(&self, body: &Value) -> bool {
+        let Some(service) = &self.service else {
+            return true;
+        };
+        let single = ["service", "serviceName", "family"].iter().filter_map(|key| body.get(key));
+        let several = body.get("services").and_then(Value::as_array).into_iter().flatten();
+        single.chain(several).filter_map(Value::as_str).any(|given| arn::name(given) == service)
+    }
+
+    fn verdict(&self, region: &str, operation: &str, body: &Value) -> Verdict {
+        match &self.effect {
+            Effect::Throttled => Verdict::Answer(Failure::new("ThrottlingException", "Rate exceeded")),
+            Effect::ServerError => {
+                Verdict::Answer(Failure::new("ServerException", "Service Unavailable. Please try again later."))
+            }
+            Effect::Refused(failure) => Verdict::Answer(failure.clone()),
+            Effect::ResetBefore => Verdict::DropBefore,
+            Effect::ResetAfter => Verdict::DropAfter,
+            Effect::Slow(delay) => Verdict::Delay(*delay),
+            Effect::Denied => {
+                let named = |key: &str| body.get(key).and_then(Value::as_str);
+                let resource = match named("service") {
+                    Some(service) => {
+                        let cluster = arn::name(named("cluster").unwrap_or("default"));
+                        arn::ecs(region, &format!("service/{cluster}/{}", arn::name(service)))
+                    }
+                    None => "*".to_owned(),
+                };
+                let user = format!("arn:{}:iam::{}:user/test", arn::partition(region), arn::ACCOUNT);
+                Verdict::Answer(Failure::new(
+                    "AccessDeniedException",
+                    format!(
+                        "User: {user} is not authorized to perform: ecs:{operation} on resource: {resource} because no identity-based policy allows the ecs:{operation} action"
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn strikes_as_often_as_told_after_what_it_lets_pass() {
+        let now = Instant::now();
+        let mut fault = Fault::on("UpdateService").times(2).after(1).in_region("us-east-1").set(now);
+        let struck: Vec<bool> =
+            (0..5).map(|_| fault.strike("us-east-1", "UpdateService", &json!({}), now).is_some()).collect();
+        assert_eq!(struck, [false, true, true, false, false]);
+        assert!(fault.strike("eu-west-1", "UpdateService", &json!({}), now).is_none());
+    }
+
+    #[test]
+    fn ends_when_its_time_is_over() {
+        let now = Instant::now();
+        let mut fault = Fault::on_any().for_the_next(Duration::from_secs(1)).set(now);
+        assert!(fault.strike("r", "ListTasks", &json!({}), now).is_some());
+        assert!(fault.strike("r", "ListTasks", &json!({}), now + Duration::from_secs(2)).is_none());
+    }
+
+    #[test]
+    fn may_concern_one_service() {
+        let now = Instant::now();
+        let mut fault = Fault::on_any().about("api").always().set(now);
+        assert!(fault.strike("r", "DescribeServices", &json!({"services": ["web", "api"]}), now).is_some());
+        assert!(fault.strike("r", "UpdateService", &json!({"service": "web"}), now).is_none());
+    }
+}

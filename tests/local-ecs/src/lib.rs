@@ -1,0 +1,32 @@
+//! An ECS on 127.0.0.1 that speaks the real wire protocol and moves in time, for gehen's tests and demo.
+//!
+//! ```
+//! use local_ecs::{LocalEcs, Settings, service};
+//!
+//! let ecs = LocalEcs::start(Settings::fast());
+//! ecs.create(service("api").running("0ld5ha1"));
+//! assert_eq!(ecs.runs("api"), "0ld5ha1");
+//! ```
+
+mod behaviour;
+mod builder;
+mod faults;
+mod limits;
+mod load_balancer;
+mod local;
+mod log;
+mod model;
+mod operations;
+mod server;
+mod settings;
+mod state;
+mod view;
+
+pub use behaviour::Behaviour;
+pub use builder::{ServiceBuilder, image, service};
+pub use faults::Fault;
+pub use local::{LocalEcs, StopCode};
+pub use log::{Answer, Moment, Request};
+pub use model::{events::What, failure::Failure};
+pub use settings::{Limits, Settings};
+pub use view::View;

@@ -1,0 +1,86 @@
+//! The load balancer: which task answers a request, and how its version answers.
+
+use std::time::Duration;
+
+use crate::{
+    behaviour::Behaviour,
+    model::{account::Account, service::Service, task::Task},
+};
+
+/// How a request through the load balancer is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Answer { status: u16, headers: Vec<(String, String)>, body: String },
+    Never,
+    Trickle { headers: Vec<(String, String)>, every: Duration },
+}
+
+impl Reply {
+    fn plain(status: u16, body: &str) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: body.to_owned() }
+    }
+}
+
+/// Answers `/lb/<region>/<cluster>/<service>/<path>`.
+pub(crate) fn answer(account: &mut Account, path: &str) -> Reply {
+    let mut parts = path.trim_start_matches("/lb/").splitn(4, '/');
+    let (region, cluster, name) = (parts.next(), parts.next(), parts.next());
+    let (Some(region), Some(cluster), Some(name)) = (region, cluster, name) else {
+        return Reply::plain(404, "no such service");
+    };
+    let inner = parts.next().unwrap_or_default();
+    let Ok((service, world)) = account.service_mut(region, cluster, name) else {
+        return Reply::plain(404, "no such service");
+    };
+    service.requests += 1;
+    let Some(task) = pick(service) else {
+        return Reply::plain(503, "no healthy targets");
+    };
+    let behaviour = world.versions.get(&task.blueprint.tag).cloned().unwrap_or_default();
+    behave(behaviour, &server(task), path, inner)
+}
+
+/// The next task in turn among those that get new requests.
+fn pick(service: &mut Service) -> Option<&Task> {
+    let turn = service.turn;
+    service.turn = turn.wrapping_add(1);
+    let primary = service.primary()?;
+    let reachable = || service.tasks.iter().filter(|task| task.reachable());
+    let mut tasks: Vec<&Task> = if !service.is_blue_green() {
+        Vec::new()
+    } else if primary.rolls_back {
+        reachable().filter(|task| task.blueprint == primary.blueprint).collect()
+    } else {
+        let to_new = turn * 37 % 100 < primary.traffic as usize;
+        reachable().filter(|task| (task.deployment == primary.id) == to_new).collect()
+    };
+    if tasks.is_empty() {
+        tasks = reachable().collect();
+    }
+    tasks.get(turn % tasks.len().max(1)).copied()
+}
+
+/// How the tasks of a version name themselves.
+fn server(task: &Task) -> String {
+    format!("{}-{}", task.blueprint.family, task.blueprint.tag)
+}
+
+fn behave(behaviour: Behaviour, server: &str, path: &str, inner: &str) -> Reply {
+    let named = || vec![("Server".to_owned(), server.to_owned())];
+    let redirect = |to: String| {
+        let mut headers = named();
+        headers.push(("Location".to_owned(), to));
+        Reply::Answer { status: 302, headers, body: String::new() }
+    };
+    match behaviour {
+        Behaviour::Answers { status, headers, body } => Reply::Answer { status, headers, body },
+        Behaviour::Hangs => Reply::Never,
+        Behaviour::Trickles => Reply::Trickle { headers: named(), every: Duration::from_millis(50) },
+        Behaviour::RedirectLoop => redirect(path.to_owned()),
+        Behaviour::Redirects if !inner.ends_with("landed") => {
+            let base = path.strip_suffix(inner).unwrap_or(path).trim_end_matches('/');
+            redirect(format!("{base}/landed"))
+        }
+        _ => Reply::Answer { status: 200, headers: named(), body: "pong".to_owned() },
+    }
+}

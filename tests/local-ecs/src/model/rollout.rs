@@ -1,0 +1,265 @@
+//! How a deployment ends: completed, given up, rolled back.
+
+use std::time::Duration;
+
+use super::{
+    At,
+    configuration::Strategy,
+    deployment::{Deployment, Rollout},
+    events::What,
+    service::{Service, Status, World},
+    service_deployment::{Rollback, ServiceDeployment, Status as Progress},
+    task::Task,
+};
+use crate::settings::Settings;
+
+impl Service {
+    /// Looks at what the scheduler has reached.
+    pub(crate) fn conclude(&mut self, now: At, world: &mut World<'_>) {
+        self.begin_service_deployment(now, world.settings);
+        self.shift_traffic(now, world.settings);
+        self.log_truth(now, world.settings);
+        self.give_up_if_need_be(now, world);
+        self.forget_old_deployments();
+        self.complete_if_done(now, world);
+        self.end_if_deleted(now);
+    }
+
+    fn begin_service_deployment(&mut self, now: At, settings: &Settings) {
+        let ready = now >= self.primary().map_or(now, |primary| primary.created + settings.scheduling);
+        if let Some(current) = self.history.first_mut().filter(|current| ready && current.status == Progress::Pending) {
+            current.status = Progress::InProgress;
+            current.started = Some(now);
+            current.updated = now;
+        }
+    }
+
+    /// Trips the circuit breaker (`dg/deployment-circuit-breaker`) or heeds the alarms (`dg/deployment-alarm-failure`).
+    fn give_up_if_need_be(&mut self, now: At, world: &mut World<'_>) {
+        let desired = self.target_count(world.settings);
+        let Some(primary) = self.primary() else {
+            return;
+        };
+        if !self.shows_rollout() || primary.rollout != Rollout::InProgress || self.status != Status::Active {
+            return;
+        }
+        let failures = primary.failed_tasks;
+        if let Some(rollback) = self.configuration.breaker()
+            && failures >= Deployment::threshold(desired)
+        {
+            if let Some(current) = self.history.first_mut() {
+                current.tripped = Some(failures);
+            }
+            self.give_up("ECS deployment circuit breaker", "tasks failed to start.", rollback, now, world);
+        } else if let Some(rollback) = self.configuration.alarms()
+            && self.alarm
+            && !primary.alarms_ignored
+        {
+            if let Some(current) = self.history.first_mut() {
+                current.alarmed = true;
+            }
+            self.give_up("ECS deployment alarms", "alarm detected.", rollback, now, world);
+        }
+    }
+
+    /// Marks the PRIMARY as failed and, if so configured, goes back to what completed last.
+    pub(crate) fn give_up(&mut self, cause: &str, why: &str, rollback: bool, now: At, world: &mut World<'_>) {
+        let keep: Vec<u32> =
+            self.deployments.iter().map(|deployment| self.count(&deployment.id, Task::wanted)).collect();
+        for (deployment, keep) in self.deployments.iter_mut().zip(keep) {
+            deployment.keep = keep;
+        }
+        let Some(primary) = self.deployments.first_mut() else {
+            return;
+        };
+        primary.rollout = Rollout::Failed;
+        primary.reason = format!("{cause}: {why}");
+        primary.updated = now;
+        let (id, was_rollback) = (primary.id.clone(), primary.rolls_back);
+        let service_deployment = primary.part_of.clone();
+        self.note(now, &id, What::Failed);
+        self.tell(now, world.ids, &format!("(deployment {id}) deployment failed: {why}"));
+        let back_to = self.last_completed.clone().filter(|_| rollback && !was_rollback);
+        let reason = format!("Service deployment failed: {cause}: {why}");
+        let Some(current) = self.history.iter_mut().find(|past| past.arn == service_deployment) else {
+            return;
+        };
+        let Some((old_id, blueprint, revision)) = back_to else {
+            let status = if was_rollback { Progress::RollbackFailed } else { Progress::Stopped };
+            current.end(status, Some(reason), now);
+            return;
+        };
+        current.status = Progress::RollbackInProgress;
+        current.updated = now;
+        current.rollback = Some(Rollback { reason, at: now, revision: revision.clone() });
+        self.tell(now, world.ids, &format!("rolling back to deployment {old_id}."));
+        let reason = format!("{cause}: rolling back to deploymentId {old_id}.");
+        let id = world.ids.deployment();
+        self.become_primary(id, blueprint, reason, (service_deployment, revision), true, now, world.settings);
+    }
+
+    /// An old deployment leaves the list once all its tasks are STOPPED.
+    fn forget_old_deployments(&mut self) {
+        let alive: Vec<String> =
+            self.tasks.iter().filter(|task| task.stopped.is_none()).map(|task| task.deployment.clone()).collect();
+        let mut index = 0;
+        self.deployments.retain(|deployment| {
+            index += 1;
+            index == 1 || alive.contains(&deployment.id)
+        });
+    }
+
+    fn complete_if_done(&mut self, now: At, world: &mut World<'_>) {
+        let settings = world.settings;
+        let desired = self.target_count(settings);
+        let Some(primary) = self.primary() else {
+            return;
+        };
+        let id = primary.id.clone();
+        let in_progress = primary.rollout == Rollout::InProgress;
+        let good = self.count(&id, |task| task.wanted() && task.healthy() && task.settled);
+        let running = self.count(&id, Task::wanted);
+        let old_gone = self.deployments.len() == 1
+            || (settings.early_success && !self.tasks.iter().any(|task| task.reachable() && task.deployment != id));
+        if now < primary.created + settings.scheduling || good != desired || running != desired || !old_gone {
+            return;
+        }
+        if in_progress && self.configuration.alarms().is_some() && !primary.alarms_ignored && !self.is_blue_green() {
+            let until = primary.bake_until.unwrap_or(now + settings.alarm_bake);
+            self.deployments[0].bake_until = Some(until);
+            if now < until {
+                return;
+            }
+        }
+        if in_progress {
+            self.complete(&id, now, world);
+        }
+        if !self.steady && !self.tasks.iter().any(|task| task.stopped.is_none() && task.deployment != id) {
+            self.steady = true;
+            self.tell(now, world.ids, "has reached a steady state.");
+        }
+    }
+
+    fn complete(&mut self, id: &str, now: At, world: &mut World<'_>) {
+        let primary = &mut self.deployments[0];
+        primary.rollout = Rollout::Completed;
+        primary.reason = format!("ECS deployment {id} completed.");
+        primary.updated = now;
+        primary.traffic = 100;
+        let service_deployment = primary.part_of.clone();
+        let status = if primary.rolls_back { Progress::RollbackSuccessful } else { Progress::Successful };
+        self.last_completed = Some((id.to_owned(), primary.blueprint.clone(), primary.revision.clone()));
+        if let Some(current) = self.history.iter_mut().find(|past| past.arn == service_deployment) {
+            if current.started.is_none() {
+                current.started = Some(now);
+            }
+            current.stage = None;
+            current.end(status, None, now);
+        }
+        self.note(now, id, What::Completed);
+        self.tell(now, world.ids, &format!("(deployment {id}) deployment completed."));
+    }
+
+    /// A deleted service drains and is then INACTIVE (`API_DeleteService`).
+    fn end_if_deleted(&mut self, now: At) {
+        if self.status == Status::Draining && self.tasks.iter().all(|task| task.stopped.is_some()) {
+            self.status = Status::Inactive { since: now };
+            self.deployments.clear();
+        }
+    }
+
+    /// Writes down what a client could find out from now on.
+    fn log_truth(&mut self, now: At, settings: &Settings) {
+        let desired = self.target_count(settings);
+        let Some(primary) = self.primary() else {
+            return;
+        };
+        let (id, traffic) = (primary.id.clone(), primary.traffic);
+        let serving = self.count(&id, Task::reachable);
+        let takes_requests = !self.is_blue_green() || traffic > 0;
+        if serving > 0 && takes_requests {
+            self.note(now, &id, What::Proven);
+        }
+        if serving >= desired && takes_requests {
+            self.note(now, &id, What::AllServing);
+        }
+        let old = self.tasks.iter().any(|task| task.reachable() && task.deployment != id);
+        if serving > 0 && (!old || (self.is_blue_green() && traffic == 100)) {
+            self.note(now, &id, What::OldUnreachable);
+        }
+    }
+}
+
+/// Native blue/green deployments (`dg/blue-green-deployment-how-it-works`).
+impl Service {
+    /// Whether the old version of a native blue/green deployment may go.
+    pub(crate) fn may_clean_up(&self, primary: &Deployment, now: At) -> bool {
+        if primary.rolls_back || self.status != Status::Active {
+            return primary.traffic == 100;
+        }
+        primary.traffic == 100 && primary.bake_until.is_some_and(|until| until <= now)
+    }
+
+    /// Moves production traffic once the new version is up, at once or in steps, then bakes.
+    fn shift_traffic(&mut self, now: At, settings: &Settings) {
+        let desired = self.target_count(settings);
+        let Some(primary) = self.primary().filter(|primary| {
+            self.is_blue_green()
+                && primary.rollout == Rollout::InProgress
+                && now >= primary.created + settings.scheduling
+        }) else {
+            return;
+        };
+        let healthy = self.count(&primary.id, Task::healthy);
+        let is_up = healthy >= desired;
+        let waits = primary.bake_until.is_some_and(|until| until > now);
+        let minutes = |count: u32| settings.bake_minute * count;
+        let before = primary.traffic;
+        let (traffic, bake): (u32, Option<Duration>) = if primary.rolls_back {
+            (if healthy > 0 || desired == 0 { 100 } else { before }, None)
+        } else if !is_up || waits || (before == 100 && primary.bake_until.is_some()) {
+            (before, None)
+        } else {
+            let next = match self.configuration.strategy() {
+                Strategy::Linear { step, .. } => (before + step).min(100),
+                Strategy::Canary { percent, .. } if before == 0 => percent.min(100),
+                Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary { .. } => 100,
+            };
+            let pause = match self.configuration.strategy() {
+                _ if next == 100 => self.configuration.bake_minutes(),
+                Strategy::Linear { minutes, .. } | Strategy::Canary { minutes, .. } => minutes,
+                Strategy::Rolling | Strategy::BlueGreen => 0,
+            };
+            (next, Some(minutes(pause)))
+        };
+        let primary = &mut self.deployments[0];
+        primary.traffic = traffic;
+        if let Some(pause) = bake {
+            primary.bake_until = Some(now + pause);
+        }
+        let baking = primary.bake_until.is_some_and(|until| until > now);
+        let stage = match (traffic, is_up) {
+            (_, false) if before == 0 => "SCALE_UP",
+            (100, _) if baking => "BAKE_TIME",
+            (100, _) => "CLEAN_UP",
+            _ => "PRODUCTION_TRAFFIC_SHIFT",
+        };
+        if let Some(current) = self.history.first_mut() {
+            current.stage = Some(stage);
+        }
+        if bake.is_some() || traffic != before {
+            self.rouse(now);
+        }
+    }
+
+    /// Goes back on request (`API_StopServiceDeployment`).
+    pub(crate) fn roll_back_on_request(&mut self, now: At, world: &mut World<'_>) {
+        let cause = "ECS deployment stopped by user";
+        self.give_up(cause, "rollback requested.", true, now, world);
+    }
+
+    /// The service deployment of this ARN.
+    pub(crate) fn service_deployment(&self, arn: &str) -> Option<&ServiceDeployment> {
+        self.history.iter().find(|past| past.arn == arn)
+    }
+}

@@ -1,0 +1,179 @@
+//! The HTTP server: the ECS protocol on `POST /`, the load balancer on `/lb/…`.
+
+use std::{
+    convert::Infallible,
+    net::TcpListener as StdListener,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Body, Frame, Incoming as IncomingBody},
+    header::{HeaderMap, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot, time::Sleep};
+
+use crate::{
+    faults::Verdict,
+    load_balancer::{self, Reply},
+    log::Answer,
+    model::failure::Failure,
+    state::{Incoming, Shared},
+};
+
+type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// How often the model is brought to the present when nobody asks.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What stands before the operation in `X-Amz-Target`.
+const TARGET: &str = "AmazonEC2ContainerServiceV20141113.";
+
+/// Serves until told to stop.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener, mut stop: oneshot::Receiver<()>) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = &mut stop => return Ok(()),
+            _ = tick.tick() => shared.tick(),
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                drop(stream.set_nodelay(true));
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let service = service_fn(|request| handle(Arc::clone(&shared), request));
+                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                });
+            }
+        }
+    }
+}
+
+/// Answers one request; an error drops the connection.
+async fn handle(shared: Arc<Shared>, request: Request<IncomingBody>) -> Result<Answered> {
+    if request.uri().path().starts_with("/lb/") {
+        let reply = load_balancer::answer(&mut shared.now().account, request.uri().path());
+        return balanced(reply).await;
+    }
+    let at = Instant::now();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let id = shared.now().account.ids.uuid();
+    let answer = match understand(&head.method, &head.headers, &body, at) {
+        Ok(incoming) => ask(&shared, incoming).await?,
+        Err(failure) => Err(failure),
+    };
+    let (status, content) = match answer {
+        Ok(content) => (200, content),
+        Err(failure) => (failure.status(), json!({"__type": failure.kind, "message": failure.message})),
+    };
+    let mut builder = Response::builder().status(status);
+    builder = builder.header("x-amzn-requestid", id).header("content-type", "application/x-amz-json-1.1");
+    Ok(builder.body(full(content.to_string()))?)
+}
+
+/// Lets faults act on a request, then has it carried out.
+async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failure>> {
+    let verdict = shared.now().strike(&incoming);
+    match verdict {
+        Some(Verdict::Answer(failure)) => {
+            shared.now().note(incoming, Answer::Error(failure.kind.clone()));
+            return Ok(Err(failure));
+        }
+        Some(Verdict::DropBefore) => {
+            shared.now().note(incoming, Answer::Dropped);
+            return Err(anyhow!("dropped before anything happened"));
+        }
+        Some(Verdict::DropAfter) => {
+            drop(shared.now().carry_out(incoming, false));
+            return Err(anyhow!("dropped after it took effect"));
+        }
+        Some(Verdict::Delay(delay)) => tokio::time::sleep(delay).await,
+        None => {}
+    }
+    Ok(shared.now().carry_out(incoming, true))
+}
+
+/// Reads a request of the ECS protocol.
+fn understand(method: &Method, headers: &HeaderMap, body: &[u8], at: Instant) -> Result<Incoming, Failure> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let operation = header("x-amz-target").strip_prefix(TARGET).filter(|_| method == Method::POST);
+    let operation = operation.ok_or_else(|| Failure::new("UnknownOperationException", "Unknown operation."))?;
+    let authorization = header("authorization");
+    let credential = authorization.split("Credential=").nth(1).and_then(|rest| rest.split([',', ' ']).next());
+    let mut scope = credential.unwrap_or_default().split('/');
+    let (caller, region) = (scope.next().unwrap_or_default(), scope.nth(1).unwrap_or_default());
+    if region.is_empty() {
+        return Err(Failure::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
+    }
+    let parsed = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(body) };
+    let body = parsed.map_err(|_| Failure::new("SerializationException", "The request's body is not JSON."))?;
+    Ok(Incoming {
+        at,
+        region: region.to_owned(),
+        operation: operation.to_owned(),
+        body,
+        caller: caller.to_owned(),
+        user_agent: header("user-agent").to_owned(),
+    })
+}
+
+async fn balanced(reply: Reply) -> Result<Answered> {
+    match reply {
+        Reply::Answer { status, headers, body } => Ok(with_headers(status, &headers)?.body(full(body))?),
+        Reply::Never => std::future::pending().await,
+        Reply::Trickle { headers, every } => Ok(with_headers(200, &headers)?.body(Trickle::new(every).boxed_unsync())?),
+    }
+}
+
+fn with_headers(status: u16, headers: &[(String, String)]) -> Result<hyper::http::response::Builder> {
+    let mut builder = Response::builder().status(status);
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes())?;
+        builder = builder.header(name, HeaderValue::from_bytes(value.as_bytes())?);
+    }
+    Ok(builder)
+}
+
+fn full(text: String) -> UnsyncBoxBody<Bytes, Infallible> {
+    Full::new(Bytes::from(text)).boxed_unsync()
+}
+
+/// A body that goes on for ever, a byte at a time.
+struct Trickle {
+    every: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Trickle {
+    fn new(every: Duration) -> Self {
+        Self { every, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+    }
+}
+
+impl Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        ready!(self.sleep.as_mut().poll(context));
+        self.sleep = Box::pin(tokio::time::sleep(self.every));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b".")))))
+    }
+}

@@ -1,0 +1,132 @@
+//! All that the server's thread and the tests share.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
+
+use crate::{
+    faults::{Fault, Verdict},
+    limits::Buckets,
+    log::{Answer, Request, write_line},
+    model::{account::Account, failure::Failure},
+    operations,
+    settings::Settings,
+};
+
+/// The account and what surrounds it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) account: Account,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) writes: Vec<String>,
+    buckets: Buckets,
+    began: Instant,
+}
+
+/// A request as it came over the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) at: Instant,
+    pub(crate) region: String,
+    pub(crate) operation: String,
+    pub(crate) body: Value,
+    pub(crate) caller: String,
+    pub(crate) user_agent: String,
+}
+
+impl State {
+    fn new(settings: Settings) -> Self {
+        let origin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Self {
+            account: Account::new(settings, origin),
+            faults: Vec::new(),
+            requests: Vec::new(),
+            writes: Vec::new(),
+            buckets: Buckets::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Brings the model to the present.
+    pub(crate) fn catch_up(&mut self) {
+        self.account.advance(self.began.elapsed());
+    }
+
+    /// When a point of the model's time was.
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        self.began + at
+    }
+
+    /// What a fault makes of a request, if any does.
+    pub(crate) fn strike(&mut self, incoming: &Incoming) -> Option<Verdict> {
+        let Incoming { region, operation, body, .. } = incoming;
+        self.faults.iter_mut().find_map(|fault| fault.strike(region, operation, body, Instant::now()))
+    }
+
+    /// Carries out a request and notes it down.
+    pub(crate) fn carry_out(&mut self, incoming: Incoming, is_answered: bool) -> Result<Value, Failure> {
+        let Incoming { region, operation, body, .. } = &incoming;
+        let limits = self.account.settings.limits;
+        let now = self.account.now;
+        let answer = if limits.is_some_and(|limits| !self.buckets.take(limits, region, operation, now)) {
+            Err(Failure::new("ThrottlingException", "Rate exceeded"))
+        } else {
+            operations::dispatch(&mut self.account, region, operation, body)
+        };
+        if answer.is_ok() {
+            self.writes.extend(write_line(operation, body));
+        }
+        let told = match &answer {
+            _ if !is_answered => Answer::Dropped,
+            Ok(_) => Answer::Ok,
+            Err(failure) => Answer::Error(failure.kind.clone()),
+        };
+        self.note(incoming, told);
+        answer
+    }
+
+    /// Notes a request and how it was answered.
+    pub(crate) fn note(&mut self, incoming: Incoming, answer: Answer) {
+        let Incoming { at, region, operation, body, caller, user_agent } = incoming;
+        self.requests.push(Request { at, region, operation, body, answer, caller, user_agent });
+    }
+}
+
+/// The state behind a lock, and a bell that rings after every tick.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    ticked: Condvar,
+}
+
+impl Shared {
+    /// A fresh state.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { state: Mutex::new(State::new(settings)), ticked: Condvar::new() }
+    }
+
+    /// The state, brought to the present.
+    pub(crate) fn now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.catch_up();
+        state
+    }
+
+    /// Brings the state to the present and rings the bell.
+    pub(crate) fn tick(&self) {
+        drop(self.now());
+        self.ticked.notify_all();
+    }
+
+    /// Waits for the next tick, a little at most.
+    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let waited = self.ticked.wait_timeout(state, Duration::from_millis(20));
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.catch_up();
+        state
+    }
+}

@@ -1,0 +1,147 @@
+//! The local ECS over a real socket.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, image, service};
+use serde_json::{Value, json};
+
+/// Sends one request and reads all that comes back.
+fn send(ecs: &LocalEcs, head: &str, body: &str) -> String {
+    let address = ecs.endpoint().replace("http://", "");
+    let mut stream = TcpStream::connect(address).expect("the server should listen");
+    let length = body.len();
+    let request = format!("{head} HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {length}\r\n");
+    let signature = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/ecs/aws4_request, Signature=x";
+    let target = "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AmazonEC2ContainerServiceV20141113.";
+    let operation = head.split('#').nth(1).unwrap_or_default();
+    let request = request.replace(&format!("#{operation}"), "");
+    let request = format!("{request}{signature}\r\n{target}{operation}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("the server should take a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map(|_| answer).unwrap_or_default()
+}
+
+fn ask(ecs: &LocalEcs, operation: &str, body: &Value) -> String {
+    send(ecs, &format!("POST /#{operation}"), &body.to_string())
+}
+
+fn get(ecs: &LocalEcs, service: &str) -> String {
+    let url = ecs.url(service).replace(&ecs.endpoint(), "");
+    send(ecs, &format!("GET {url}"), "")
+}
+
+#[test]
+fn answers_in_the_region_of_the_signature() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").region("eu-west-1"));
+    let answer = ask(&ecs, "ListServices", &json!({"cluster": "staging"}));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("x-amzn-requestid: "), "{answer}");
+    assert!(answer.contains("arn:aws:ecs:eu-west-1:123456789012:service/staging/api"), "{answer}");
+    assert_eq!(ecs.requests()[0].region, "eu-west-1");
+    assert_eq!(ecs.requests()[0].caller, "AKID");
+}
+
+#[test]
+fn errors_carry_their_type() {
+    let ecs = LocalEcs::start(Settings::fast());
+    let answer = ask(&ecs, "ListServices", &json!({"cluster": "none"}));
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.ends_with(r#"{"__type":"ClusterNotFoundException","message":"Cluster not found."}"#), "{answer}");
+    ecs.fault(Fault::on("ListServices").server_error());
+    assert!(ask(&ecs, "ListServices", &json!({})).starts_with("HTTP/1.1 500"));
+}
+
+#[test]
+fn a_request_may_take_effect_without_an_answer_or_not_at_all() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.fault(Fault::on("CreateCluster").reset_after());
+    assert_eq!(ask(&ecs, "CreateCluster", &json!({"clusterName": "a"})), "");
+    ecs.fault(Fault::on("CreateCluster").reset_before());
+    assert_eq!(ask(&ecs, "CreateCluster", &json!({"clusterName": "b"})), "");
+    assert_eq!(ecs.writes(), ["CreateCluster a"]);
+    assert!(ecs.requests().iter().all(|request| request.answer == Answer::Dropped));
+}
+
+#[test]
+fn a_rollout_by_the_clock_takes_about_a_second_and_leaves_its_truth() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").running("old").region("eu-west-1"));
+    assert!(get(&ecs, "api").contains("server: api-old"));
+    let container = json!({"name": "api", "image": image("api", "new"), "memory": 64});
+    ask(&ecs, "RegisterTaskDefinition", &json!({"family": "api", "containerDefinitions": [container]}));
+    ask(&ecs, "UpdateService", &json!({"cluster": "staging", "service": "api", "taskDefinition": "api:2"}));
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.rollout_of("api") == "COMPLETED"));
+    assert_eq!(ecs.runs("api"), "new");
+    assert_eq!(ecs.task_definition_of("api"), "api:2");
+    assert!(get(&ecs, "api").contains("server: api-new"));
+    assert_eq!(ecs.lb_requests("api"), 2);
+    assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
+    let moments = ecs.moments("api");
+    let what: Vec<What> = moments.iter().map(|moment| moment.what).collect();
+    let wanted = [What::UpdateRequested, What::Proven, What::AllServing, What::OldUnreachable, What::Completed];
+    assert!(wanted.iter().all(|wanted| what.contains(wanted)), "{what:?}");
+    let took = moments[moments.len() - 1].at - moments[0].at;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn versions_answer_as_told() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").running("v"));
+    ecs.version(
+        "v",
+        Behaviour::Answers {
+            status: 500,
+            headers: vec![("Server".to_owned(), "other-1".to_owned())],
+            body: "oops".to_owned(),
+        },
+    );
+    let answer = get(&ecs, "api");
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("other-1") && answer.ends_with("oops"), "{answer}");
+    ecs.version("v", Behaviour::Redirects);
+    assert!(get(&ecs, "api").contains("location: /lb/us-east-1/staging/api/landed"));
+    let _ = ecs.call("us-east-1", "UpdateService", json!({"cluster": "staging", "service": "api", "desiredCount": 0}));
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.runs("api").is_empty()));
+    let answer = get(&ecs, "api");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("no healthy targets"), "{answer}");
+}
+
+#[test]
+fn what_happens_to_tasks_from_outside_is_seen_and_mended() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").running("v"));
+    ecs.interrupt_tasks("api", StopCode::SpotInterruption);
+    ecs.view(|view| {
+        assert_eq!(view.running_count("api"), 0);
+        assert!(view.tasks("api").iter().all(|task| task["stopCode"] == "SpotInterruption"));
+    });
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+    assert_eq!(ecs.view(|view| view.running_count("api")), 2);
+}
+
+#[test]
+fn limits_and_missing_permissions_are_exceptions() {
+    let ecs = LocalEcs::start(Settings { limits: Some(Limits { used_by_others: 0.99 }), ..Settings::fast() });
+    assert!(ask(&ecs, "ListTasks", &json!({})).contains("ClusterNotFoundException"));
+    assert!(ask(&ecs, "ListTasks", &json!({})).contains("ThrottlingException"));
+    ecs.fault(Fault::on("UpdateService").denied().always());
+    let answer = ask(&ecs, "UpdateService", &json!({"cluster": "staging", "service": "api"}));
+    assert!(answer.contains("AccessDeniedException"), "{answer}");
+    assert!(answer.contains("not authorized to perform: ecs:UpdateService on resource: arn:aws:ecs:eu-west-1:"));
+}
+
+#[test]
+fn a_deregistered_task_definition_cannot_be_deployed_in_its_region() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api"));
+    ecs.deregister("api:1");
+    let body = json!({"cluster": "staging", "service": "api", "taskDefinition": "api:1"});
+    let refusal = ecs.call("us-east-1", "UpdateService", &body).expect_err("the revision is inactive");
+    assert_eq!(refusal.to_string(), "ClientException: TaskDefinition is inactive");
+    assert!(ecs.requests().is_empty() && ecs.writes().is_empty());
+}
