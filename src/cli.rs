@@ -1,0 +1,232 @@
+//! The command line: its definition, whose doc comments are the help text, in Go's single-dash spelling.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    ArgAction, CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{git_sha::GitSha, text::excerpt};
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Deploy `version` to the services that the file at `path` lists.
+    Deploy {
+        /// The version, as given with `-gitsha`.
+        version: GitSha,
+        /// The file, as given with `-path`.
+        path: PathBuf,
+    },
+    /// Print this text to stdout: the help, or gehen's own version.
+    Print(String),
+}
+
+/// Puts a new version of services onto AWS ECS and stays until it is proven live or undone.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gehen",
+    override_usage = "gehen -gitsha <sha> [-path <file>]",
+    disable_help_flag = true,
+    args_override_self = true,
+    after_help = "Exit codes:
+  0  deployed: the new version is proven live and the old one unreachable
+  1  failed: the last lines say why and what runs now
+  2  the new version is live, but the time for draining the old one ran out"
+)]
+struct Flags {
+    /// Git SHA of the version to deploy, which is the tag of its images: 7 to 64 hexadecimal digits
+    #[arg(long, value_name = "sha")]
+    gitsha: Option<GitSha>,
+
+    /// File that lists the services
+    #[arg(long, value_name = "file", default_value = "gehen.yml")]
+    path: PathBuf,
+
+    /// Print the version of gehen
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    #[arg(action = ArgAction::Set, default_value = "false", hide_default_value = true, value_name = "bool")]
+    version: bool,
+
+    /// Print this help
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    #[arg(action = ArgAction::Set, default_value = "false", hide_default_value = true, value_name = "bool")]
+    help: bool,
+}
+
+/// Reads the arguments that follow the program's name. The error is one line that ends with the way out.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut definition = Flags::command();
+    let flags = definition
+        .try_get_matches_from_mut(as_long_flags(&definition, arguments))
+        .and_then(|matches| Flags::from_arg_matches(&matches))
+        .map_err(|error| explain(&definition, &error))?;
+    if flags.help {
+        return Ok(Command::Print(help(&mut definition)));
+    }
+    if flags.version {
+        return Ok(Command::Print(concat!("gehen version ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    match flags.gitsha {
+        Some(version) => Ok(Command::Deploy { version, path: flags.path }),
+        None => {
+            Err("-gitsha is missing: give the Git SHA to deploy, as in `gehen -gitsha $(git rev-parse HEAD)`".into())
+        }
+    }
+}
+
+/// Rewrites Go's spelling into the one that clap reads: `-flag`, `--flag`, `-flag=value` and `-flag value` become
+/// `--flag` and `--flag=value`. As in Go's flag package, the first argument that is no flag ends the flags.
+fn as_long_flags(definition: &clap::Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let takes_value = |name: &str| {
+        definition
+            .get_arguments()
+            .any(|flag| flag.get_long() == Some(name) && flag.get_num_args().is_none_or(|count| count.min_values() > 0))
+    };
+    let mut arguments = arguments.into_iter();
+    let mut rewritten = vec![OsString::from("gehen")];
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_string_lossy();
+        let Some(name) = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).filter(|name| !name.is_empty())
+        else {
+            rewritten.push("--".into());
+            rewritten.extend((text != "--").then_some(argument));
+            rewritten.extend(arguments);
+            break;
+        };
+        let mut flag = OsString::from(if name == "h" { "--help".to_owned() } else { format!("--{name}") });
+        if takes_value(name)
+            && let Some(value) = arguments.next()
+        {
+            flag.push("=");
+            flag.push(value);
+        }
+        rewritten.push(flag);
+    }
+    rewritten
+}
+
+/// The values that Go's `strconv.ParseBool` accepts.
+fn go_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("give true or false, or leave the value out"),
+    }
+}
+
+/// The help text with the flags spelled as the user types them.
+fn help(definition: &mut clap::Command) -> String {
+    definition.render_help().to_string().replace("[=<bool>]", "").replace("--", "-")
+}
+
+/// One line for an error of clap's: what is wrong, and the way out.
+fn explain(definition: &clap::Command, error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let argument = context(ContextKind::InvalidArg);
+    let flag = argument.split_whitespace().next().unwrap_or_default();
+    let flag =
+        excerpt(&flag.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(flag).replace("[=<bool>]", ""));
+    let value = excerpt(context(ContextKind::InvalidValue));
+    let known: Vec<_> = definition.get_arguments().filter_map(|flag| Some(format!("-{}", flag.get_long()?))).collect();
+    let known = known.join(", ");
+    match error.kind() {
+        ErrorKind::UnknownArgument if argument.starts_with('-') => {
+            format!("unknown flag {flag}: the flags are {known}; `gehen -help` explains them")
+        }
+        ErrorKind::UnknownArgument => {
+            format!("stray argument `{}`: gehen takes flags only ({known})", excerpt(argument))
+        }
+        ErrorKind::ValueValidation => {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{flag}: `{value}` won't do: {cause}")
+        }
+        _ if value.is_empty() => format!("{flag} needs a value, as in `{flag} <value>`; `gehen -help` explains it"),
+        _ => format!("{flag}: `{value}` won't do; `gehen -help` explains it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Command, String> {
+        parse(line.iter().map(OsString::from))
+    }
+
+    fn deploy(version: &str, path: &str) -> Command {
+        Command::Deploy { version: version.parse().expect("a Git SHA"), path: path.into() }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_spelling_of_go_works() {
+        for line in [
+            &["-gitsha", "abcdef1", "-path", "a.yml"][..],
+            &["--gitsha", "abcdef1", "--path", "a.yml"],
+            &["-gitsha=abcdef1", "-path=a.yml"],
+            &["--gitsha=abcdef1", "--path=a.yml"],
+            &["-path", "a.yml", "-gitsha", "abcdef1"],
+            &["-gitsha", "0000000", "-path", "b.yml", "-path", "a.yml", "-gitsha", "abcdef1"],
+            &["-version=false", "-gitsha", "abcdef1", "-path", "a.yml", "--"],
+        ] {
+            assert_eq!(parsed(line), Ok(deploy("abcdef1", "a.yml")), "{line:?}");
+        }
+        assert_eq!(parsed(&["-gitsha", "abcdef1"]), Ok(deploy("abcdef1", "gehen.yml")));
+        assert_eq!(parsed(&["-gitsha", "abcdef1", "-path", "-odd.yml"]), Ok(deploy("abcdef1", "-odd.yml")));
+        assert_eq!(parsed(&["-gitsha", "abcdef1", "-path", "a=b--c.yml"]), Ok(deploy("abcdef1", "a=b--c.yml")));
+    }
+
+    #[test]
+    fn version_and_help_need_no_git_sha() {
+        let version = Ok(Command::Print(format!("gehen version {}\n", env!("CARGO_PKG_VERSION"))));
+        for line in [["-version"], ["--version"], ["-version=true"], ["-version=T"]] {
+            assert_eq!(parsed(&line), version, "{line:?}");
+        }
+        for line in [["-h"], ["-help"], ["--help"]] {
+            let Ok(Command::Print(help)) = parsed(&line) else { panic!("{line:?} prints the help") };
+            assert!(help.contains(" -gitsha <sha>") && !help.contains("--"), "{help}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_with_the_way_out() {
+        for (line, message) in [
+            (&[][..], "-gitsha is missing: give the Git SHA to deploy, as in `gehen -gitsha $(git rev-parse HEAD)`"),
+            (&["-gitsha"], "-gitsha needs a value, as in `-gitsha <value>`; `gehen -help` explains it"),
+            (&["-gitsha", ""], "-gitsha: `` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
+            (&["-gitsha="], "-gitsha: `` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
+            (&["-gitsha", "latest"], "-gitsha: `latest` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
+            (&["-gitsha", "-path"], "-gitsha: `-path` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
+            (&["-gitsha", "a\nb"], "-gitsha: `a\\u{a}b` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
+            (&["-gitsha", "abcdef1", "-path"], "-path needs a value, as in `-path <value>`; `gehen -help` explains it"),
+            (
+                &["-sha", "abcdef1"],
+                "unknown flag -sha: the flags are -gitsha, -path, -version, -help; `gehen -help` explains them",
+            ),
+            (
+                &["--git"],
+                "unknown flag -git: the flags are -gitsha, -path, -version, -help; `gehen -help` explains them",
+            ),
+            (
+                &["-gitsha", "abcdef1", "now"],
+                "stray argument `now`: gehen takes flags only (-gitsha, -path, -version, -help)",
+            ),
+            (
+                &["now", "-gitsha", "abcdef1"],
+                "stray argument `now`: gehen takes flags only (-gitsha, -path, -version, -help)",
+            ),
+            (&["-version=maybe"], "-version: `maybe` won't do: give true or false, or leave the value out"),
+        ] {
+            assert_eq!(parsed(line), Err(message.to_owned()), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Drain check: waits until the old version is unreachable and the tasks that run are the expected ones.
+
+use std::ops::ControlFlow;
+
+use reqwest::Url;
+use tokio::time::Instant;
+
+use super::{
+    check::{Proof, ended},
+    standing::{Deployment, Replacement, Standing, judge},
+    watch::Watch,
+};
+use crate::{
+    ecs::{Look, Meant, Rollout, SeenDeployment},
+    git_sha::GitSha,
+    ping::Answer,
+    poll::{self, PACE},
+    text::duration,
+};
+
+/// How a drain check ended.
+#[derive(Debug)]
+pub enum Drained {
+    /// Only the new version can be reached.
+    Complete {
+        /// How that was seen.
+        how: String,
+        /// Old tasks that get no new requests and sit out their deregistration delay, or shut down.
+        leaving: usize,
+    },
+    /// The time ran out while the new version is live; what remains of the old one.
+    TimedOut(String),
+    /// The new version did not stay live, and why.
+    Failed(String),
+    /// Another deployment took the place of ours.
+    Replaced(Replacement),
+}
+
+/// Waits, for as long as the service's timeout, until nothing but `ours` can be reached. To be called once the deploy
+/// check has seen it live.
+pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Drained {
+    let deadline = Instant::now() + watch.service.timeout;
+    let seen = poll::until(deadline, async || {
+        let look = match watch.look().await {
+            Ok(look) => look,
+            Err(pause) => return ControlFlow::Continue(pause),
+        };
+        let primary = match judge(ours, &look) {
+            Standing::NotShownYet => return ControlFlow::Continue(PACE),
+            Standing::Failed(seen) => return ControlFlow::Break(Drained::Failed(ended(seen, watch).await)),
+            Standing::Replaced(replacement) => return ControlFlow::Break(Drained::Replaced(replacement)),
+            Standing::Primary(primary) => primary,
+        };
+        if !counts_agree(&look, primary, proof) {
+            return ControlFlow::Continue(PACE);
+        }
+        let how = match proof {
+            Proof::Url { url, version } if primary.desired > 0 => {
+                let requests = requests_in_a_row(primary.desired);
+                if !only_shows(watch, url, version, requests).await {
+                    return ControlFlow::Continue(PACE);
+                }
+                format!("{requests} requests in a row show only {version}")
+            }
+            _ => "ECS runs no task of another version".to_owned(),
+        };
+        let leaving = if look.others.is_empty() { 0 } else { leaving(watch, ours).await };
+        ControlFlow::Break(Drained::Complete { how, leaving })
+    });
+    match seen.await {
+        Some(drained) => drained,
+        None if still_live(ours, watch.last_look().as_ref(), watch.last_answer().as_ref(), proof) => {
+            Drained::TimedOut(format!("{}; at last: {}", remaining(watch, ours).await, watch.explain().await))
+        }
+        None => Drained::Failed(format!(
+            "the new version did not stay live until the old one was gone, in {}; at last: {}",
+            duration(watch.service.timeout),
+            watch.explain().await
+        )),
+    }
+}
+
+/// Whether ECS's counts say that only our deployment's tasks can be reached. Without a url they are all the proof there
+/// is: behind a load balancer with a minimumHealthyPercent of at least 100, ECS takes an old task away only once a new
+/// one is healthy; elsewhere RUNNING doesn't mean healthy, and the rollout must be COMPLETED too, where ECS says how
+/// far it is.
+fn counts_agree(look: &Look, ours: &SeenDeployment, proof: &Proof) -> bool {
+    let vouched = matches!(proof, Proof::Url { .. }) || (look.load_balanced && look.minimum_healthy_percent >= 100);
+    let begun = ours.desired > 0 || look.desired == 0;
+    begun
+        && ours.running == ours.desired
+        && look.other_tasks() == 0
+        && (vouched || matches!(ours.rollout, None | Some(Rollout::Completed)))
+}
+
+/// How many answers in a row must show the new version: each task of it twice on average, but at least 5, and at most
+/// 20.
+fn requests_in_a_row(desired: usize) -> usize {
+    (2 * desired).clamp(5, 20)
+}
+
+/// Whether that many requests, back to back, all show `version`. Stops at the first that doesn't.
+async fn only_shows(watch: &Watch<'_>, url: &Url, version: &GitSha, requests: usize) -> bool {
+    for _ in 0..requests {
+        let answer = watch.clients.ping.get(url).await;
+        watch.answered(&answer);
+        if !answer.shows(version) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether the new version, which the deploy check saw live, still is, as far as the last look and the last answer say:
+/// all its tasks run, none failed since, and the url names a version, be it the old one.
+fn still_live(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>, proof: &Proof) -> bool {
+    let tasks_run = look.is_none_or(|look| match judge(ours, look) {
+        Standing::NotShownYet => true,
+        Standing::Primary(seen) => seen.running >= seen.desired && seen.failed_tasks == 0,
+        Standing::Failed(_) | Standing::Replaced(_) => false,
+    });
+    let answers = matches!(proof, Proof::Counts) || matches!(answer, None | Some(Answer::Version(_)));
+    tasks_run && answers
+}
+
+/// Old tasks that have left the load balancer, or are leaving it, and live on. Only asked for the last line, so a
+/// failed look counts as none.
+async fn leaving(watch: &Watch<'_>, ours: &Deployment) -> usize {
+    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToStop).await.unwrap_or_default();
+    tasks.iter().filter(|task| task.is_leaving() && task.started_by.as_ref() != Some(&ours.id)).count()
+}
+
+/// Which tasks of other deployments still run.
+async fn remaining(watch: &Watch<'_>, ours: &Deployment) -> String {
+    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToRun).await.unwrap_or_default();
+    let others: Vec<_> = tasks
+        .into_iter()
+        .filter(|task| task.started_by.as_ref() != Some(&ours.id))
+        .map(|task| format!("{} ({})", task.id, task.status))
+        .collect();
+    if others.is_empty() {
+        return "no task of another version was listed at the end".to_owned();
+    }
+    format!("tasks that remain: {}; task scale-in protection or a slow drain may be why", others.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::standing::tests::{look, ours, seen},
+        *,
+    };
+    use Rollout::{Completed, InProgress};
+
+    fn by_url() -> Proof {
+        Proof::Url {
+            url: Url::parse("https://example.com/").expect("a url"),
+            version: "abcdef1".parse().expect("a Git SHA"),
+        }
+    }
+
+    fn agree(look: &Look, proof: &Proof) -> bool {
+        counts_agree(look, &look.primary, proof)
+    }
+
+    #[test]
+    fn waits_while_an_old_task_runs_or_a_new_one_does_not() {
+        for proof in [by_url(), Proof::Counts] {
+            assert!(agree(&look(seen("2", 2, InProgress), vec![]), &proof));
+            assert!(!agree(&look(seen("2", 1, InProgress), vec![]), &proof));
+            assert!(!agree(&look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]), &proof));
+            let pending = SeenDeployment { pending: 1, ..seen("1", 0, Completed) };
+            assert!(!agree(&look(seen("2", 2, InProgress), vec![pending]), &proof));
+        }
+    }
+
+    #[test]
+    fn does_not_wait_for_tasks_that_only_sit_out_their_delay() {
+        assert!(agree(&look(seen("2", 2, InProgress), vec![seen("1", 0, Completed)]), &Proof::Counts));
+    }
+
+    #[test]
+    fn needs_completed_where_running_does_not_mean_healthy() {
+        let unbalanced = |rollout| Look { load_balanced: false, ..look(seen("2", 2, rollout), vec![]) };
+        assert!(!agree(&unbalanced(InProgress), &Proof::Counts));
+        assert!(agree(&unbalanced(Completed), &Proof::Counts));
+        assert!(agree(&unbalanced(InProgress), &by_url()));
+        let lenient = |rollout| Look { minimum_healthy_percent: 50, ..look(seen("2", 2, rollout), vec![]) };
+        assert!(!agree(&lenient(InProgress), &Proof::Counts));
+        assert!(agree(&lenient(Completed), &Proof::Counts));
+        let mut unknown = lenient(InProgress);
+        unknown.primary.rollout = None;
+        assert!(agree(&unknown, &Proof::Counts));
+    }
+
+    #[test]
+    fn asks_twice_per_task_within_bounds() {
+        for (desired, requests) in [(1, 5), (2, 5), (3, 6), (10, 20), (500, 20)] {
+            assert_eq!(requests_in_a_row(desired), requests);
+        }
+    }
+
+    #[test]
+    fn claims_that_the_version_is_live_only_if_nothing_speaks_against_it() {
+        let version = |text: &str| Answer::Version(text.parse().expect("a Git SHA"));
+        let full = || look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]);
+        let live =
+            |look: Option<Look>, answer: Option<Answer>| still_live(&ours(), look.as_ref(), answer.as_ref(), &by_url());
+        assert!(live(Some(full()), Some(version("abcdef1"))));
+        assert!(live(Some(full()), Some(version("0000000"))));
+        assert!(live(None, None));
+        assert!(!live(Some(full()), Some(Answer::Failed("answers 503".into()))));
+        assert!(!live(Some(look(seen("2", 1, InProgress), vec![])), None));
+        let failing = SeenDeployment { failed_tasks: 1, ..seen("2", 2, InProgress) };
+        assert!(!live(Some(look(failing, vec![])), None));
+        assert!(still_live(&ours(), Some(&full()), Some(&Answer::NoVersion(None)), &Proof::Counts));
+    }
+}

@@ -1,0 +1,270 @@
+//! The sequence over all services, and the one place that decides to roll back.
+
+mod check;
+mod drain;
+mod preflight;
+mod register;
+mod rollback;
+mod standing;
+mod update;
+mod watch;
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, future::join_all, stream};
+use tokio::time::Instant;
+
+pub use check::Proof;
+pub use rollback::RolledBack;
+pub use standing::Replacement;
+
+use self::{
+    check::{Checked, check},
+    drain::{Drained, drain},
+    preflight::{Snapshot, look_again, preflight},
+    register::register,
+    rollback::{Sent, roll_back},
+    update::update,
+    watch::Watch,
+};
+use crate::{
+    config::Service,
+    ecs::{Ecs, Error},
+    git_sha::GitSha,
+    outcome::{Ended, Outcome},
+    ping::Ping,
+    poll,
+    report::{self, Event},
+    text::excerpt,
+};
+
+/// How many services preflight looks at side by side: well within the burst of DescribeServices and
+/// DescribeTaskDefinition.
+const LOOKS_AT_ONCE: usize = 10;
+/// How long UpdateService is tried while ECS stumbles.
+const UPDATE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long the last look of the run is tried.
+const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whom the phases ask.
+pub struct Clients {
+    /// ECS.
+    pub ecs: Ecs,
+    /// The services' urls.
+    pub ping: Ping,
+}
+
+/// What preflight found that must be mended before anything is changed: the service, and what is wrong.
+pub type Problems = Vec<(String, Error)>;
+
+/// Deploys `version` to `services`, one after another, and gives how each ended, in their order. Nothing has been
+/// changed when preflight finds problems.
+pub async fn deploy(clients: &Clients, services: &[Service], version: &GitSha) -> Result<Vec<Ended>, Problems> {
+    let snapshots = look_at_all(clients, services, version).await?;
+    let mut turns: Vec<Turn<'_>> = Vec::new();
+    let mut then = Next::GoOn;
+    for snapshot in &snapshots {
+        let (since, mut sent) = (Instant::now(), None);
+        let attempt = attempt(clients, snapshot, &mut sent).await;
+        then = next(&attempt);
+        report::say(&snapshot.service.name, &Event::Ended { attempt: &attempt, took: since.elapsed() });
+        turns.push(Turn { snapshot, took: since.elapsed(), sent, attempt });
+        if !matches!(then, Next::GoOn) {
+            break;
+        }
+    }
+    let mut rollbacks = match then {
+        Next::RollBack => roll_all_back(clients, &turns).await,
+        Next::GoOn | Next::Stop => turns.iter().map(|_| None).collect(),
+    }
+    .into_iter();
+    let failed = turns.iter().find(|turn| matches!(turn.attempt, Attempt::Failed(_)));
+    let failed = failed.map(|turn| turn.snapshot.service.name.clone()).unwrap_or_default();
+    let mut turns = turns.into_iter();
+    let mut ended = Vec::new();
+    for snapshot in &snapshots {
+        let turn = turns.next();
+        let (rollback, undoing) = rollbacks.next().flatten().unzip();
+        let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
+        let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &failed));
+        ended.push(conclude(clients, snapshot, outcome, took).await);
+    }
+    Ok(ended)
+}
+
+/// Preflight of all services, so that all problems are known before the first write.
+async fn look_at_all<'a>(
+    clients: &Clients,
+    services: &'a [Service],
+    version: &'a GitSha,
+) -> Result<Vec<Snapshot<'a>>, Problems> {
+    let looks = services.iter().map(|service| async move { (service, preflight(clients, service, version).await) });
+    let looks: Vec<_> = stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await;
+    let (mut snapshots, mut problems) = (Vec::new(), Problems::new());
+    for (service, look) in looks {
+        match look {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(error) => problems.push((service.name.clone(), error)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    for snapshot in &snapshots {
+        let (running, version) = (snapshot.previous(), snapshot.previous_version());
+        report::say(&snapshot.service.name, &Event::Runs { running, version: &version });
+    }
+    Ok(snapshots)
+}
+
+/// One service's turn: what was sent to ECS, and how its phases ended.
+struct Turn<'a> {
+    snapshot: &'a Snapshot<'a>,
+    took: Duration,
+    sent: Option<Sent>,
+    attempt: Attempt,
+}
+
+/// How the phases of one service ended, before anything is undone.
+pub enum Attempt {
+    /// Both checks passed, or only the draining ran out of time.
+    Live(Outcome),
+    /// It failed, and why.
+    Failed(String),
+    /// Somebody else's deployment has taken over.
+    Superseded(Replacement),
+}
+
+/// What follows for the run from how one service ended.
+enum Next {
+    /// The next service.
+    GoOn,
+    /// No further service; what is proven stays.
+    Stop,
+    /// No further service; every service updated in this run goes back.
+    RollBack,
+}
+
+fn next(attempt: &Attempt) -> Next {
+    match attempt {
+        Attempt::Live(_) => Next::GoOn,
+        Attempt::Superseded(_) => Next::Stop,
+        Attempt::Failed(_) => Next::RollBack,
+    }
+}
+
+/// Takes one service through register, update, deploy check and drain check. `sent` tells, at any moment and even if
+/// this future is dropped, what there is to undo.
+async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
+    let (service, proof) = (snapshot.service, snapshot.proof_of_new());
+    let say = |event: &Event<'_>| report::say(&service.name, event);
+    let before = match look_again(clients, snapshot).await {
+        Ok(look) if look.primary.id == snapshot.primary => look,
+        Ok(look) => {
+            let reason = look.primary.rollout_reason.clone();
+            return Attempt::Superseded(Replacement { by: look.primary, by_ecs: false, reason });
+        }
+        Err(error) => return Attempt::Failed(explain(&error)),
+    };
+    let revision = match register(clients, snapshot).await {
+        Ok(revision) => revision,
+        Err(error) => return Attempt::Failed(explain(&error)),
+    };
+    if revision.is_new {
+        say(&Event::Registered { revision: &revision.arn, changes: &snapshot.changes });
+    } else {
+        say(&Event::NothingToRegister { running: &revision.arn });
+    }
+    if service.url.is_some() && matches!(proof, Proof::Counts) {
+        say(&Event::UrlProvesNothing { version: snapshot.version });
+    }
+    let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
+    let sent = sent.insert(Sent { task_definition: revision.arn.clone(), before: ids, deployment: None });
+    let ours = match update(clients, service, &revision.arn, &before, UPDATE_PATIENCE).await {
+        Ok(deployment) => &*sent.deployment.insert(deployment),
+        Err(error) => return Attempt::Failed(explain(&error)),
+    };
+    say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
+    let replaced = |replacement: Replacement| {
+        if replacement.is_rollback_to(snapshot.previous()) {
+            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
+        } else {
+            Attempt::Superseded(replacement)
+        }
+    };
+
+    let watch = Watch::new(clients, service, ours);
+    say(&Event::Checking { proof: &proof, timeout: service.timeout });
+    match check(&watch, ours, &proof).await {
+        Checked::Live(how) => say(&Event::Live { how: &how }),
+        Checked::Failed(why) => return Attempt::Failed(why),
+        Checked::Replaced(replacement) => return replaced(replacement),
+    }
+    say(&Event::Draining { proof: &proof, timeout: service.timeout });
+    let task_definition = ours.task_definition.clone();
+    match drain(&watch, ours, &proof).await {
+        Drained::Complete { how, leaving } => {
+            say(&Event::Drained { how: &how });
+            let tasks = watch.last_look().map_or(0, |look| look.primary.running);
+            Attempt::Live(Outcome::Deployed { task_definition, tasks, leaving })
+        }
+        Drained::TimedOut(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, remaining }),
+        Drained::Failed(why) => Attempt::Failed(why),
+        Drained::Replaced(replacement) => replaced(replacement),
+    }
+}
+
+/// An error of ECS's with the way out, in one line.
+fn explain(error: &Error) -> String {
+    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}{hint}", excerpt(&error.to_string()))
+}
+
+/// Undoes every update of this run, side by side, the newest requested first. Gives what became of each turn's service
+/// and how long that took, in the order of the turns; none for those that were not updated.
+async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>]) -> Vec<Option<(RolledBack, Duration)>> {
+    let since = Instant::now();
+    let rollbacks = turns.iter().rev().map(async |turn| match &turn.sent {
+        Some(sent) => Some((roll_back(clients, turn.snapshot, sent).await, since.elapsed())),
+        None => None,
+    });
+    let mut rollbacks = join_all(rollbacks).await;
+    rollbacks.reverse();
+    rollbacks
+}
+
+/// How a service ended, all told; `failed` is the name of the service whose failure ended the run.
+fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, failed: &str) -> Outcome {
+    match (turn.attempt, rollback) {
+        (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
+        (_, Some(rollback)) => Outcome::RolledBack { why: format!("service `{failed}` failed"), rollback },
+        (Attempt::Live(outcome), None) => outcome,
+        (Attempt::Failed(why), None) => Outcome::NotUpdated { why },
+        (Attempt::Superseded(replacement), None) => Outcome::Superseded(replacement),
+    }
+}
+
+/// Adds what the last line says. A service that was proven a moment ago needs no further look; of every other one, the
+/// line says only what a last look shows.
+async fn conclude(clients: &Clients, snapshot: &Snapshot<'_>, outcome: Outcome, took: Duration) -> Ended {
+    let service = snapshot.service;
+    let last_look = match outcome {
+        Outcome::Deployed { .. } => None,
+        _ => poll::answered(LAST_LOOK_PATIENCE, async || clients.ecs.look(service).await).await.ok(),
+    };
+    Ended {
+        service: service.name.clone(),
+        outcome,
+        last_look,
+        previous: (snapshot.previous().clone(), snapshot.previous_version()),
+        version: snapshot.version.clone(),
+        took,
+        way_back: format!(
+            "aws ecs update-service --region {} --cluster {} --service {} --task-definition {} --force-new-deployment",
+            clients.ecs.region(service),
+            service.cluster.as_str(),
+            service.name,
+            snapshot.previous().0,
+        ),
+    }
+}

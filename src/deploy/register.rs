@@ -1,0 +1,32 @@
+//! register-task-definition: a new revision of the running task definition, with its images at the new version.
+
+use std::time::Duration;
+
+use super::{Clients, preflight::Snapshot};
+use crate::{
+    ecs::{Error, TaskDefinitionArn},
+    poll,
+};
+
+/// How long registering is tried: RegisterTaskDefinition has a bucket of its own that refills once a second.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The task definition that is to be deployed.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// Its ARN.
+    pub arn: TaskDefinitionArn,
+    /// Whether it is a new one, registered in this run.
+    pub is_new: bool,
+}
+
+/// Registers the new revision; the running one will do if all its images are at the version already. A repeated request
+/// may leave a second, equal revision behind, which nothing refers to.
+pub async fn register(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<Revision, Error> {
+    if snapshot.is_at_version() {
+        return Ok(Revision { arn: snapshot.previous().clone(), is_new: false });
+    }
+    let registration = snapshot.running.registration(snapshot.version);
+    let arn = poll::answered(PATIENCE, async || clients.ecs.register(snapshot.service, &registration).await).await?;
+    Ok(Revision { arn, is_new: true })
+}

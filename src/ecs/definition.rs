@@ -1,0 +1,209 @@
+//! A task definition as raw JSON, from DescribeTaskDefinition to RegisterTaskDefinition, so that no field is lost.
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+
+use super::seen::{ImageChange, TaskDefinitionArn};
+use crate::{git_sha::GitSha, image::Image};
+
+/// What DescribeTaskDefinition returns and RegisterTaskDefinition refuses (API_TaskDefinition against the parameters of
+/// API_RegisterTaskDefinition).
+const DESCRIBED_ONLY: [&str; 9] = [
+    "taskDefinitionArn",
+    "revision",
+    "status",
+    "requiresAttributes",
+    "compatibilities",
+    "registeredAt",
+    "registeredBy",
+    "deregisteredAt",
+    "deleteRequestedAt",
+];
+
+/// A described task definition. It has no `Debug`, because it holds the values of environment variables.
+pub struct TaskDefinition {
+    /// Its ARN.
+    pub arn: TaskDefinitionArn,
+    document: Map<String, Value>,
+    tags: Vec<Value>,
+}
+
+impl TaskDefinition {
+    /// Takes the answer of DescribeTaskDefinition with `include: [TAGS]`.
+    pub fn from_answer(body: &[u8]) -> anyhow::Result<Self> {
+        let mut answer: Map<String, Value> = serde_json::from_slice(body).context("the answer is not a JSON object")?;
+        let Some(Value::Object(document)) = answer.remove("taskDefinition") else {
+            anyhow::bail!("the answer has no task definition");
+        };
+        let arn = document.get("taskDefinitionArn").and_then(Value::as_str);
+        let arn = TaskDefinitionArn(arn.context("the task definition has no ARN")?.to_owned());
+        let tags = match answer.remove("tags") {
+            Some(Value::Array(tags)) => tags,
+            _ => Vec::new(),
+        };
+        Ok(Self { arn, document, tags })
+    }
+
+    /// The images of the containers that have one, in their order.
+    pub fn images(&self) -> impl Iterator<Item = &str> + Clone {
+        self.containers().filter_map(|container| container.get("image")?.as_str())
+    }
+
+    /// What deploying `version` makes of each container's image.
+    pub fn changes(&self, version: &GitSha) -> Vec<ImageChange> {
+        self.containers()
+            .filter_map(|container| {
+                let from = container.get("image")?.as_str()?.to_owned();
+                let container = container.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let to = Image::parse(&from).at(version);
+                Some(ImageChange { container, from, to })
+            })
+            .collect()
+    }
+
+    /// The body of the RegisterTaskDefinition request that makes this task definition anew at `version`: everything as
+    /// described, but the images, the fields that only describing shows, and the tags that AWS keeps for itself.
+    pub fn registration(&self, version: &GitSha) -> Registration {
+        let mut body = self.document.clone();
+        for key in DESCRIBED_ONLY {
+            body.shift_remove(key);
+        }
+        if let Some(Value::Array(containers)) = body.get_mut("containerDefinitions") {
+            for image in containers.iter_mut().filter_map(|container| container.get_mut("image")) {
+                if let Some(reference) = image.as_str() {
+                    *image = Image::parse(reference).at(version).into();
+                }
+            }
+        }
+        let tags: Vec<_> = self.tags.iter().filter(|tag| !is_reserved(tag)).cloned().collect();
+        if !tags.is_empty() {
+            body.insert("tags".into(), tags.into());
+        }
+        Registration { body }
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &Value> + Clone {
+        self.document.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten()
+    }
+}
+
+/// Whether AWS alone may set the tag: its key begins with `aws:` in any case (API_Tag).
+fn is_reserved(tag: &Value) -> bool {
+    let key = tag.get("key").and_then(Value::as_str).unwrap_or_default();
+    key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"))
+}
+
+/// A task definition that is ready to be registered. It has no `Debug`, for the reason that its source has none.
+pub struct Registration {
+    body: Map<String, Value>,
+}
+
+impl Registration {
+    /// The family that the new revision belongs to.
+    pub fn family(&self) -> &str {
+        self.body.get("family").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The request's body.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.body).expect("a map with string keys can always be written as JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn sha() -> GitSha {
+        "abcdef1".parse().expect("a Git SHA")
+    }
+
+    fn described(answer: &Value) -> TaskDefinition {
+        TaskDefinition::from_answer(answer.to_string().as_bytes()).expect("an answer with a task definition")
+    }
+
+    fn registered(answer: &Value) -> Value {
+        serde_json::from_slice(&described(answer).registration(&sha()).to_json()).expect("JSON")
+    }
+
+    #[test]
+    fn everything_but_images_and_described_fields_stays() {
+        let answer = json!({
+            "taskDefinition": {
+                "taskDefinitionArn": "arn:aws:ecs:us-east-1:123456789012:task-definition/api:7",
+                "family": "api", "revision": 7, "status": "ACTIVE", "requiresAttributes": [], "compatibilities": ["EC2"],
+                "registeredAt": 1.5, "registeredBy": "someone", "deregisteredAt": 2, "deleteRequestedAt": 3,
+                "containerDefinitions": [
+                    {"name": "app", "image": "api:old", "inventedIn2030": {"deep": [1, 2.5, null, "x"]}},
+                    {"name": "worker", "image": "r:5000/worker@sha256:abc", "environment": [{"name": "A", "value": "b"}]},
+                ],
+                "volumes": [], "alsoInvented": 12_345_678_901_234_567_890_u64, "exact": 0.1,
+            },
+            "tags": [
+                {"key": "team", "value": "a"}, {"key": "aws:cloudformation:stack-name", "value": "s"},
+                {"key": "AWS:x", "value": "s"},
+            ],
+        });
+        assert_eq!(
+            registered(&answer),
+            json!({
+                "family": "api",
+                "containerDefinitions": [
+                    {"name": "app", "image": "api:abcdef1", "inventedIn2030": {"deep": [1, 2.5, null, "x"]}},
+                    {"name": "worker", "image": "r:5000/worker:abcdef1", "environment": [{"name": "A", "value": "b"}]},
+                ],
+                "volumes": [], "alsoInvented": 12_345_678_901_234_567_890_u64, "exact": 0.1,
+                "tags": [{"key": "team", "value": "a"}],
+            })
+        );
+    }
+
+    #[test]
+    fn an_answer_without_a_task_definition_is_an_error() {
+        for body in ["", "[]", "{}", r#"{"taskDefinition": []}"#, r#"{"taskDefinition": {}}"#] {
+            assert!(TaskDefinition::from_answer(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_filter("JSON has no infinities", |number| number.is_finite()).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::hash_map("[a-zA-Z]{1,12}", inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_invented_field_travels_unchanged(invented in any_json(), in_container in any_json()) {
+            let sent = registered(&json!({
+                "taskDefinition": {
+                    "taskDefinitionArn": "a/api:7", "family": "api", "invented": invented,
+                    "containerDefinitions": [{"name": "app", "image": "api", "invented": in_container}],
+                },
+            }));
+            prop_assert_eq!(&sent["invented"], &invented);
+            prop_assert_eq!(&sent["containerDefinitions"][0]["invented"], &in_container);
+        }
+
+        #[test]
+        fn no_answer_makes_it_panic(answer in any_json(), containers in any_json(), tags in any_json()) {
+            let _ = TaskDefinition::from_answer(answer.to_string().as_bytes());
+            let odd = described(&json!({
+                "taskDefinition": {"taskDefinitionArn": "", "containerDefinitions": containers}, "tags": tags,
+            }));
+            let _ = (odd.changes(&sha()), odd.registration(&sha()).to_json());
+        }
+    }
+}

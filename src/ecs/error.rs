@@ -1,0 +1,103 @@
+//! What became of a request that ECS didn't answer as asked, as far as gehen acts differently on it.
+
+use std::fmt;
+
+use aws_sdk_ecs::config::http::HttpResponse;
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+
+/// Why a request to ECS gave no result.
+#[derive(Debug)]
+pub struct Error {
+    /// What may be assumed of the request.
+    pub fate: Fate,
+    operation: &'static str,
+    message: String,
+}
+
+/// What may be assumed of a request that gave no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// ECS said no, or the request could not even be made: repeating it is no use.
+    Refused,
+    /// ECS had no time for it (ThrottlingException): nothing happened, and it may be repeated.
+    Throttled,
+    /// No answer, or a server's error: it may have happened, and may be repeated once that is clear.
+    Unknown,
+}
+
+impl Error {
+    /// An answer of ECS that rules out what was asked, such as a service that doesn't exist.
+    pub fn refused(operation: &'static str, message: impl Into<String>) -> Self {
+        Self { fate: Fate::Refused, operation, message: message.into() }
+    }
+
+    /// A request that ECS had no time for.
+    #[cfg(test)]
+    pub fn throttled(operation: &'static str) -> Self {
+        Self { fate: Fate::Throttled, operation, message: "ThrottlingException: Rate exceeded".into() }
+    }
+
+    /// The way out, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        let says = |text: &str| self.message.contains(text);
+        if says("AccessDenied") || says("not authorized") {
+            Some(format!("the role needs ecs:{}", self.operation))
+        } else if says("ExpiredToken") {
+            Some("the AWS credentials have expired: get new ones and run again".into())
+        } else if says("UnrecognizedClient") || says("InvalidSignature") || says("InvalidClientTokenId") {
+            Some("AWS doesn't know these credentials: check them with `aws sts get-caller-identity`".into())
+        } else if says("redentials") {
+            Some("gehen finds credentials where the aws CLI does: check with `aws sts get-caller-identity`".into())
+        } else if says("ClusterNotFound") {
+            Some("check `cluster` in the file, and that the credentials are those of the cluster's account".into())
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.operation, self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Converts the SDK's error for `operation`.
+pub(super) fn convert<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let code = error.code().unwrap_or_default().to_owned();
+    let fate = match error {
+        _ if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" => {
+            Fate::Throttled
+        }
+        SdkError::ConstructionFailure(_) => Fate::Refused,
+        // Without credentials nothing was sent; a broken connection may have carried the request.
+        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => Fate::Refused,
+        SdkError::ServiceError(answer) if answer.raw().status().as_u16() < 500 => Fate::Refused,
+        _ => Fate::Unknown,
+    };
+    let message = if code.is_empty() {
+        causes(error)
+    } else {
+        format!("{code}: {}", error.message().unwrap_or("without a message"))
+    };
+    Error { fate, operation, message }
+}
+
+/// The error and its causes, outermost first, each said once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.iter().any(|earlier| earlier.contains(&text)) {
+            said.push(text);
+        }
+        next = cause.source();
+    }
+    said.join(": ")
+}

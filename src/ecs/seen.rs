@@ -1,0 +1,171 @@
+//! What ECS showed of a service, its deployments and its tasks, in gehen's own types.
+
+use std::{fmt, time::SystemTime};
+
+use crate::git_sha::GitSha;
+
+/// The ARN of a task definition's revision; shown as `family:revision`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskDefinitionArn(pub String);
+
+impl fmt::Display for TaskDefinitionArn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0.rsplit('/').next().unwrap_or_default())
+    }
+}
+
+/// The id that ECS gives a deployment of a service: `ecs-svc/<number>` (API_Deployment).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeploymentId(pub String);
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// One look at a service that is ACTIVE and has a PRIMARY deployment.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// How many tasks the service is to run.
+    pub desired: usize,
+    /// The deployment that the service is moving to, or has arrived at.
+    pub primary: SeenDeployment,
+    /// Earlier deployments that still have tasks.
+    pub others: Vec<SeenDeployment>,
+    /// Whether tasks are registered with a load balancer.
+    pub load_balanced: bool,
+    /// `deploymentConfiguration.minimumHealthyPercent`; ECS's default for a replica service is 100
+    /// (API_DeploymentConfiguration).
+    pub minimum_healthy_percent: i32,
+    /// The newest service event that is younger than the PRIMARY deployment.
+    pub newest_event: Option<String>,
+}
+
+impl Look {
+    /// All deployments, the PRIMARY first.
+    pub fn deployments(&self) -> impl Iterator<Item = &SeenDeployment> {
+        std::iter::once(&self.primary).chain(&self.others)
+    }
+
+    /// Tasks of the deployments other than the PRIMARY that run or are about to: those that a request may still reach.
+    pub fn other_tasks(&self) -> usize {
+        self.others.iter().map(|deployment| deployment.running + deployment.pending).sum()
+    }
+}
+
+/// One deployment as DescribeServices shows it (API_Deployment).
+#[derive(Clone, Debug)]
+pub struct SeenDeployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// The task definition of its tasks.
+    pub task_definition: TaskDefinitionArn,
+    /// How many tasks it is to run.
+    pub desired: usize,
+    /// Tasks on their way to RUNNING.
+    pub pending: usize,
+    /// Tasks in RUNNING; those that leave the load balancer are not counted.
+    pub running: usize,
+    /// Tasks that failed to start, one after another; falls back to 0 when one runs.
+    pub failed_tasks: usize,
+    /// How far it is; absent behind a Classic Load Balancer.
+    pub rollout: Option<Rollout>,
+    /// Why the rollout is in its state.
+    pub rollout_reason: String,
+}
+
+/// `rolloutState` (API_Deployment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rollout {
+    /// IN_PROGRESS, or a state that this gehen doesn't know.
+    InProgress,
+    /// COMPLETED: the service has reached a steady state.
+    Completed,
+    /// FAILED: the circuit breaker or an alarm ended it.
+    Failed,
+}
+
+/// Which of a service's tasks to list (`desiredStatus` of API_ListTasks).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// Tasks that are to run.
+    ToRun,
+    /// Tasks that are to stop or have stopped within about the last hour.
+    ToStop,
+}
+
+/// One task (API_Task).
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The last part of its ARN.
+    pub id: String,
+    /// The id of the deployment that started it.
+    pub started_by: Option<DeploymentId>,
+    /// Where it is in its life, such as RUNNING, DEACTIVATING, STOPPED.
+    pub status: String,
+    /// Whether its container health checks say UNHEALTHY.
+    pub unhealthy: bool,
+    /// Why it stopped, with what its containers say.
+    pub stopped: Option<Stopped>,
+}
+
+impl Task {
+    /// Whether it has left the load balancer, or is leaving it, and lives on: it gets no new requests
+    /// (dg/task-lifecycle-explanation).
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.status.as_str(), "DEACTIVATING" | "STOPPING" | "DEPROVISIONING")
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// When it stopped, where ECS says so.
+    pub at: Option<SystemTime>,
+    /// `stoppedReason`.
+    pub reason: String,
+    /// Per container that has something to say: its name, its exit code and its reason.
+    pub containers: Vec<(String, Option<i32>, Option<String>)>,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)?;
+        for (name, exit_code, reason) in &self.containers {
+            write!(formatter, "; container `{name}`")?;
+            if let Some(code) = exit_code {
+                write!(formatter, " exited with {code}")?;
+            }
+            if let Some(reason) = reason.as_deref().filter(|reason| *reason != self.reason) {
+                write!(formatter, ": {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a task definition runs, as far as gehen changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageChange {
+    /// The container's name.
+    pub container: String,
+    /// The image as it is.
+    pub from: String,
+    /// The image at the new version.
+    pub to: String,
+}
+
+/// The versions that `images` are tagged with, for people: one Git SHA, or the tags side by side.
+pub fn version_of<'a>(images: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(sha) = crate::image::common_git_sha(images.clone()) {
+        return GitSha::to_string(&sha);
+    }
+    let mut tags: Vec<_> = images
+        .into_iter()
+        .map(crate::image::Image::parse)
+        .map(|image| image.tag.or(image.digest).unwrap_or("latest"))
+        .collect();
+    tags.dedup();
+    tags.join(", ")
+}

@@ -1,0 +1,64 @@
+//! gehen puts a new version of a service onto AWS ECS and doesn't walk away until it is proven live or undone.
+//!
+//! The crate exists for the `gehen` binary, its tests and its demo; its one public function is [`run`].
+
+mod cli;
+mod config;
+mod deploy;
+mod ecs;
+mod git_sha;
+mod image;
+mod outcome;
+mod ping;
+mod poll;
+mod report;
+mod text;
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{cli::Command, deploy::Clients, ecs::Ecs, git_sha::GitSha, ping::Ping};
+
+/// Does what the arguments ask for; they are those that follow the program's name. Lines for people go to stderr,
+/// results that a script reads to stdout. Gives 0 for deployed, 1 for failed, 2 for live but not drained.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (version, path) = match cli::parse(arguments) {
+        Ok(Command::Deploy { version, path }) => (version, path),
+        Ok(Command::Print(text)) => {
+            report::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(mistake) => {
+            report::error(&mistake);
+            return ExitCode::FAILURE;
+        }
+    };
+    match deploy(&version, &path) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
+    let config = config::load(path)?;
+    report::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let clients = Clients { ecs: Ecs::connect(&config.services).await?, ping: Ping::new()? };
+        Ok(match deploy::deploy(&clients, &config.services, version).await {
+            Ok(ended) => {
+                report::summary(&ended);
+                outcome::exit_code(ended.iter().map(|ended| &ended.outcome))
+            }
+            Err(problems) => {
+                report::problems(&problems);
+                1
+            }
+        })
+    })
+}

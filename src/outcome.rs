@@ -1,0 +1,103 @@
+//! How the deploy of one service ended, and the one conversion of outcomes to the run's exit code.
+
+use std::time::Duration;
+
+use crate::{
+    deploy::{Replacement, RolledBack},
+    ecs::{Look, TaskDefinitionArn},
+    git_sha::GitSha,
+};
+
+/// How one service ended, and everything that its last line says.
+pub struct Ended {
+    /// The service's name.
+    pub service: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What ECS shows of it at the end of the run, for those that were not proven just now.
+    pub last_look: Option<Look>,
+    /// What ran before, and its version for people.
+    pub previous: (TaskDefinitionArn, String),
+    /// The version that was to be deployed.
+    pub version: GitSha,
+    /// From the service's first look to its end.
+    pub took: Duration,
+    /// The command that puts the previous version back by hand.
+    pub way_back: String,
+}
+
+/// How one service ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The new version was proven live and the old one unreachable.
+    Deployed {
+        /// What runs.
+        task_definition: TaskDefinitionArn,
+        /// How many tasks run it.
+        tasks: usize,
+        /// Old tasks that get no new requests and are still about to end.
+        leaving: usize,
+    },
+    /// The new version is live, but the time for draining the old one ran out.
+    Undetermined {
+        /// What is live.
+        task_definition: TaskDefinitionArn,
+        /// What remains of the old version.
+        remaining: String,
+    },
+    /// It failed after the update was sent, or another service did; what became of the rollback.
+    RolledBack {
+        /// Why.
+        why: String,
+        /// How the rollback ended.
+        rollback: RolledBack,
+    },
+    /// It failed before the update was sent: the service runs what it ran.
+    NotUpdated {
+        /// Why.
+        why: String,
+    },
+    /// Somebody else's deployment has taken over and was left alone.
+    Superseded(Replacement),
+    /// The run ended before its turn.
+    NotReached,
+}
+
+impl Outcome {
+    /// The outcome's exit code: 0 deployed, 1 failed, 2 live but not drained.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Deployed { .. } => 0,
+            Self::RolledBack { .. } | Self::NotUpdated { .. } | Self::Superseded(_) | Self::NotReached => 1,
+            Self::Undetermined { .. } => 2,
+        }
+    }
+}
+
+/// The exit code of the run: that of its worst service, where failed (1) is worse than undetermined (2), and that worse
+/// than deployed (0).
+pub fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
+    let badness = |code: &u8| [0, 2, 1].iter().position(|known| known == code);
+    outcomes.into_iter().map(Outcome::exit_code).max_by_key(badness).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_service_decides() {
+        let arn = || TaskDefinitionArn("task-definition/api:2".into());
+        let deployed = || Outcome::Deployed { task_definition: arn(), tasks: 1, leaving: 0 };
+        let undetermined = || Outcome::Undetermined { task_definition: arn(), remaining: String::new() };
+        let failed = || Outcome::NotUpdated { why: String::new() };
+        for (outcomes, code) in [
+            (vec![deployed()], 0),
+            (vec![deployed(), undetermined(), deployed()], 2),
+            (vec![undetermined(), failed(), deployed()], 1),
+            (vec![failed(), Outcome::NotReached], 1),
+        ] {
+            assert_eq!(exit_code(&outcomes), code, "{outcomes:?}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Every word the user sees: the lines while a run goes on, and the last ones.
+
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+    time::{Duration, SystemTime},
+};
+
+use reqwest::Url;
+use tracing::{Level, Metadata, Subscriber, field::Field};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{FilterFn, Targets},
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+use crate::{
+    deploy::{Attempt, Problems, Proof, RolledBack},
+    ecs::{DeploymentId, ImageChange, Look, SeenDeployment, TaskDefinitionArn},
+    git_sha::GitSha,
+    outcome::{Ended, Outcome},
+    text::{counted, duration, escape, excerpt},
+};
+
+/// Something that happened to one service.
+pub enum Event<'a> {
+    /// What preflight found.
+    Runs { running: &'a TaskDefinitionArn, version: &'a str },
+    /// A new revision was registered.
+    Registered { revision: &'a TaskDefinitionArn, changes: &'a [ImageChange] },
+    /// The running revision is at the version already.
+    NothingToRegister { running: &'a TaskDefinitionArn },
+    /// The url can't tell the new version from the old one.
+    UrlProvesNothing { version: &'a GitSha },
+    /// UpdateService was answered.
+    Updated { deployment: &'a DeploymentId, task_definition: &'a TaskDefinitionArn },
+    /// The deploy check begins.
+    Checking { proof: &'a Proof, timeout: Duration },
+    /// The deploy check has passed.
+    Live { how: &'a str },
+    /// The drain check begins.
+    Draining { proof: &'a Proof, timeout: Duration },
+    /// The drain check has passed.
+    Drained { how: &'a str },
+    /// A look or an answer of the url that differs from the one before, or the same after a while.
+    Seen(&'a str),
+    /// A write was not answered and will be tried again.
+    Stumbled(&'a str),
+    /// The phases of the service have ended.
+    Ended { attempt: &'a Attempt, took: Duration },
+    /// A rollback is about to be requested.
+    RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
+    /// ECS rolls back by itself, and gehen watches.
+    RollsBackByEcs { to: &'a TaskDefinitionArn },
+}
+
+impl Event<'_> {
+    fn level(&self) -> Level {
+        match self {
+            Self::Ended { attempt: Attempt::Failed(_) | Attempt::Superseded(_), .. } => Level::ERROR,
+            Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { .. }), .. }
+            | Self::Stumbled(_)
+            | Self::UrlProvesNothing { .. }
+            | Self::RollingBack { .. }
+            | Self::RollsBackByEcs { .. } => Level::WARN,
+            _ => Level::INFO,
+        }
+    }
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs { running, version } => write!(formatter, "runs {running} ({})", excerpt(version)),
+            Self::Registered { revision, changes } => {
+                write!(formatter, "registered {revision}")?;
+                for (index, change) in changes.iter().enumerate() {
+                    let lead = if index == 0 { ":" } else { "," };
+                    write!(formatter, "{lead} {} -> {}", excerpt(&change.from), excerpt(&change.to))?;
+                }
+                Ok(())
+            }
+            Self::NothingToRegister { running } => {
+                write!(formatter, "all images of {running} are at this version already; no new revision is needed")
+            }
+            Self::UrlProvesNothing { version } => write!(
+                formatter,
+                "the version before is {version} too, so the url can't tell them apart; ECS's counts will decide"
+            ),
+            Self::Updated { deployment, task_definition } => {
+                write!(formatter, "updated to {task_definition}: deployment {deployment}")
+            }
+            Self::Checking { proof: Proof::Url { url: address, version }, timeout } => {
+                write!(
+                    formatter,
+                    "deploy check: waiting up to {} until {} shows {version}",
+                    duration(*timeout),
+                    url(address)
+                )
+            }
+            Self::Checking { proof: Proof::Counts, timeout } => {
+                write!(formatter, "deploy check: waiting up to {} until all new tasks run", duration(*timeout))
+            }
+            Self::Live { how } => write!(formatter, "deploy check passed: {how}"),
+            Self::Draining { proof: Proof::Url { url: address, version }, timeout } => write!(
+                formatter,
+                "drain check: waiting up to {} until {} shows nothing but {version} and no old task runs",
+                duration(*timeout),
+                url(address)
+            ),
+            Self::Draining { proof: Proof::Counts, timeout } => {
+                write!(formatter, "drain check: waiting up to {} until no old task runs", duration(*timeout))
+            }
+            Self::Drained { how } => write!(formatter, "drain check passed: {how}"),
+            Self::Seen(what) => formatter.write_str(what),
+            Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened, then trying again"),
+            Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { remaining, .. }), took } => {
+                write!(formatter, "live, but not drained after {}: {remaining}", duration(*took))
+            }
+            Self::Ended { attempt: Attempt::Live(_), took } => write!(formatter, "deployed in {}", duration(*took)),
+            Self::Ended { attempt: Attempt::Failed(why), took } => {
+                write!(formatter, "failed after {}: {why}", duration(*took))
+            }
+            Self::Ended { attempt: Attempt::Superseded(replacement), .. } => write!(
+                formatter,
+                "somebody else deployed {} ({}); leaving the service alone",
+                replacement.by.task_definition, replacement.by.id
+            ),
+            Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
+            Self::RollsBackByEcs { to } => {
+                write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
+            }
+        }
+    }
+}
+
+/// Prints one line about `service`.
+pub fn say(service: &str, event: &Event<'_>) {
+    match event.level() {
+        Level::ERROR => tracing::error!(service, "{event}"),
+        Level::WARN => tracing::warn!(service, "{event}"),
+        _ => tracing::info!(service, "{event}"),
+    }
+}
+
+/// A url for people: without a password, and without what could move the cursor.
+pub fn url(address: &Url) -> String {
+    let mut shown = address.clone();
+    if shown.password().is_some() {
+        let _ = shown.set_password(Some("***"));
+    }
+    excerpt(shown.as_str())
+}
+
+/// Sends gehen's own lines to stderr. RUST_LOG may quiet them, as in `RUST_LOG=warn`; it never lets lines of libraries
+/// through, because the AWS SDK logs whole requests, and those hold the values of environment variables.
+pub fn start() {
+    let levels = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let own = FilterFn::new(|metadata: &Metadata<'_>| metadata.target().starts_with("gehen"));
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines { colour: is_colourful() })
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr);
+    let _ = tracing_subscriber::registry().with(lines.with_filter(levels).with_filter(own)).try_init();
+}
+
+/// Colour only on a terminal that can show it, and only where nobody has asked for none (no-color.org).
+fn is_colourful() -> bool {
+    let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    std::io::stderr().is_terminal() && unset("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// One event a line: when, which service, what.
+struct Lines {
+    colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> fmt::Result {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let (paint, label) = match *event.metadata().level() {
+            Level::ERROR => ("\x1b[31m", "error: "),
+            Level::WARN => ("\x1b[33m", "warning: "),
+            _ => ("", ""),
+        };
+        let (dim, bold, end) = if self.colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let paint = if self.colour { paint } else { "" };
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        write!(writer, "{dim}{time}{end} ")?;
+        if !said.service.is_empty() {
+            write!(writer, "{bold}{}{end}: ", escape(&said.service))?;
+        }
+        writeln!(writer, "{paint}{label}{}{end}", escape(&said.message))
+    }
+}
+
+/// The fields of one event.
+#[derive(Default)]
+struct Said {
+    service: String,
+    message: String,
+}
+
+impl tracing::field::Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "service" {
+            value.clone_into(&mut self.service);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}
+
+/// The end of a run in which nothing was changed: every problem that preflight found.
+pub fn problems(problems: &Problems) {
+    for (service, error) in problems {
+        last(&format!("error: service `{service}`: {}", excerpt(&error.to_string())));
+        if let Some(hint) = error.hint() {
+            last(&format!("hint: {hint}"));
+        }
+    }
+    last("nothing has been changed");
+}
+
+/// The end of a run that could not begin.
+pub fn error(message: &str) {
+    last(&format!("error: {message}"));
+}
+
+/// The end of a run: one line per service of how it ended, what runs now and how long it took, with the reason and the
+/// way out below where it failed.
+pub fn summary(ended: &[Ended]) {
+    for ended in ended {
+        for line in Conclusion(ended).to_string().lines() {
+            last(&format!("{}: {line}", ended.service));
+        }
+    }
+}
+
+/// The last lines about one service.
+struct Conclusion<'a>(&'a Ended);
+
+impl fmt::Display for Conclusion<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ended { outcome, last_look, previous, version, took, way_back, .. } = self.0;
+        let took = duration(*took);
+        let now = Now(last_look.as_ref(), self.0);
+        let before = format!("{} ({})", previous.0, excerpt(&previous.1));
+        match outcome {
+            Outcome::Deployed { task_definition, tasks, leaving } => {
+                let tasks = counted(*tasks, "task");
+                write!(formatter, "DEPLOYED {version} in {took}: {tasks} of {task_definition} now run")?;
+                if *leaving > 0 {
+                    let gone = counted(*leaving, "old task");
+                    write!(formatter, "; {gone} left the load balancer, get no new requests and are about to end")?;
+                }
+                Ok(())
+            }
+            Outcome::Undetermined { task_definition, remaining } => write!(
+                formatter,
+                "LIVE, BUT NOT DRAINED after {took}: {version} is live as {task_definition}, and the time for the old \
+                 version to go ran out; {now}\nwhy: {remaining}"
+            ),
+            Outcome::RolledBack { why, rollback } => {
+                match rollback {
+                    RolledBack::Proven => write!(formatter, "ROLLED BACK to {before} in {took}, proven live again"),
+                    RolledBack::Unproven(what) => {
+                        write!(formatter, "ROLLED BACK to {before} in {took}, live again but not drained: {what}")
+                    }
+                    RolledBack::Unchanged => {
+                        write!(formatter, "NOT UPDATED after {took}: the update did not happen, {before} stayed")
+                    }
+                    RolledBack::NothingToReturnTo => {
+                        write!(formatter, "FAILED after {took}, with nothing to return to: {before} ran before, too")
+                    }
+                    RolledBack::Superseded(by) => {
+                        let by = &by.by.task_definition;
+                        write!(formatter, "FAILED after {took} and left alone: somebody else deployed {by} meanwhile")
+                    }
+                    RolledBack::Failed(what) => {
+                        write!(formatter, "FAILED after {took}, AND THE ROLLBACK to {before} FAILED TOO: {what}")
+                    }
+                }?;
+                write!(formatter, "; {now}\nwhy: {why}")?;
+                match rollback {
+                    RolledBack::Failed(_) => write!(formatter, "\nto go back by hand: {way_back}"),
+                    RolledBack::NothingToReturnTo => {
+                        write!(formatter, "\nto deploy another revision, name it at the end of: {way_back}")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Outcome::NotUpdated { why } => write!(formatter, "NOT UPDATED after {took}; {now}\nwhy: {why}"),
+            Outcome::Superseded(by) => write!(
+                formatter,
+                "LEFT ALONE after {took}: somebody else deployed {} meanwhile; {now}",
+                by.by.task_definition
+            ),
+            Outcome::NotReached => write!(formatter, "NOT TOUCHED: the run ended before its turn; {now}"),
+        }
+    }
+}
+
+/// What ECS showed at the end of the run.
+struct Now<'a>(Option<&'a Look>, &'a Ended);
+
+impl fmt::Display for Now<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Some(look), ended) = self else {
+            return formatter.write_str("ECS could not be asked what runs now");
+        };
+        let running: Vec<_> = look
+            .deployments()
+            .filter(|deployment| deployment.running > 0)
+            .map(|deployment| tasks_of(deployment, ended))
+            .collect();
+        if running.is_empty() {
+            return write!(formatter, "now no task runs; {} is to run", look.primary.task_definition);
+        }
+        write!(formatter, "now run {}", running.join(" and "))
+    }
+}
+
+/// `2 tasks of api:1 (abcdef1)`, with the version where it is known.
+fn tasks_of(deployment: &SeenDeployment, ended: &Ended) -> String {
+    let version =
+        (deployment.task_definition == ended.previous.0).then(|| format!(" ({})", excerpt(&ended.previous.1)));
+    format!("{} of {}{}", counted(deployment.running, "task"), deployment.task_definition, version.unwrap_or_default())
+}
+
+/// Writes a line to stderr as it is. A stderr that is closed is no reason to stop.
+fn last(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape(line));
+}
+
+/// Writes the result that a script reads to stdout, if anybody still listens.
+pub fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
