@@ -118,7 +118,7 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
 
 /// The help text with the flags spelled as the user types them.
 fn help(definition: &mut clap::Command) -> String {
-    definition.render_help().to_string().replace("[=<bool>]", "").replace("--", "-")
+    definition.render_help().to_string().replace("[=<bool>]", "         ").replace("--", "-")
 }
 
 /// One line for an error of clap's: what is wrong, and the way out.

@@ -13,6 +13,8 @@ use crate::text::excerpt;
 
 /// How long each check of a service may take where the file doesn't say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
+/// The longest that one request of a url may take.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 /// The longest wait that can be asked for: a week, longer than any deployment that a person waits for.
 const LONGEST_TIMEOUT_MINUTES: f64 = 7.0 * 24.0 * 60.0;
 
@@ -34,6 +36,13 @@ pub struct Service {
     pub url: Option<Url>,
     /// How long each check of this service may take.
     pub timeout: Duration,
+}
+
+impl Service {
+    /// How long one request of the url may take: short enough for several in one check.
+    pub fn request_timeout(&self) -> Duration {
+        LONGEST_REQUEST.min(self.timeout / 4)
+    }
 }
 
 /// A cluster's ARN, or its bare name.
@@ -292,23 +301,25 @@ impl<'de> Deserialize<'de> for Entry {
             // Checked in here, where serde_yaml still knows the place.
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
                 let keys = EntryKeys::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let cluster = keys.cluster.ok_or_else(|| {
+                let cluster = keys.cluster.flatten().ok_or_else(|| {
                     A::Error::custom(
                         "`cluster` is missing; give the ARN or the name of the cluster that the service runs in",
                     )
                 })?;
-                Ok(Entry { cluster: cluster.0, url: keys.url.map(|url| url.0) })
+                Ok(Entry { cluster: cluster.0, url: keys.url.flatten().map(|url| url.0) })
             }
         }
         deserializer.deserialize_map(Whole)
     }
 }
 
-/// The keys that a service, or a map that services merge, may have.
+/// The keys that a service, or a map that services merge, may have. One that is there but empty (`url: ~`) is not filled
+/// in by a merged map.
 #[derive(Debug, Default)]
+#[expect(clippy::option_option, reason = "a key may be missing, empty or filled in")]
 struct EntryKeys {
-    cluster: Option<Parsed<Cluster>>,
-    url: Option<Parsed<Url>>,
+    cluster: Option<Option<Parsed<Cluster>>>,
+    url: Option<Option<Parsed<Url>>>,
 }
 
 impl EntryKeys {
@@ -340,8 +351,8 @@ impl<'de> Deserialize<'de> for EntryKeys {
                 let mut seen = Vec::new();
                 while let Some(key) = map.next_key_seed(Key { seen: &mut seen, check: EntryKeys::check_key })? {
                     match key.as_str() {
-                        "cluster" => keys.cluster = map.next_value()?,
-                        "url" => keys.url = map.next_value()?,
+                        "cluster" => keys.cluster = Some(map.next_value()?),
+                        "url" => keys.url = Some(map.next_value()?),
                         _ => merged = map.next_value()?,
                     }
                 }
@@ -511,6 +522,7 @@ services:
   <<: *all
   api: {<<: *base}
   web: {<<: [*more, *base], url: 'https://example.org/'}
+  mute: {<<: *base, url: ~}
 ";
         let found: Vec<_> = services(text)
             .into_iter()
@@ -522,6 +534,7 @@ services:
             [
                 ("api".to_owned(), "shared".to_owned(), url("https://example.com/")),
                 ("web".to_owned(), "other".to_owned(), url("https://example.org/")),
+                ("mute".to_owned(), "shared".to_owned(), None),
                 ("worker".to_owned(), "jobs".to_owned(), None),
             ]
         );

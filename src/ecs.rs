@@ -165,10 +165,9 @@ impl Ecs {
             .send()
             .await
             .map_err(|error| error::convert(OPERATION, &error))?;
-        match answer.service() {
-            Some(seen) => look(OPERATION, seen),
-            None => Err(Error::refused(OPERATION, "the answer doesn't hold the service")),
-        }
+        // ECS said yes: an answer that can't be read leaves open what it did.
+        let seen = answer.service().ok_or_else(|| Error::unknown(OPERATION, "the answer doesn't hold the service"))?;
+        look(OPERATION, seen).map_err(|error| Error::unknown(OPERATION, format!("the answer can't be read: {error}")))
     }
 
     /// ListTasks and DescribeTasks: the tasks of the service that are meant to run, or to stop.
@@ -320,6 +319,7 @@ fn task(seen: &aws_sdk_ecs::types::Task) -> Task {
         seen.containers().iter().filter(|container| container.exit_code().is_some() || container.reason().is_some());
     Task {
         id: seen.task_arn().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned(),
+        task_definition: TaskDefinitionArn(seen.task_definition_arn().unwrap_or_default().to_owned()),
         started_by: seen.started_by().map(|id| DeploymentId(id.to_owned())),
         status: status.to_owned(),
         unhealthy: seen.health_status() == Some(&HealthStatus::Unhealthy),

@@ -14,7 +14,7 @@ pub struct Ended {
     pub service: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// What ECS shows of it at the end of the run, for those that were not proven just now.
+    /// What ECS shows of it at the end of the run, if it could be asked.
     pub last_look: Option<Look>,
     /// What ran before, and its version for people.
     pub previous: (TaskDefinitionArn, String),
@@ -33,8 +33,6 @@ pub enum Outcome {
     Deployed {
         /// What runs.
         task_definition: TaskDefinitionArn,
-        /// How many tasks run it.
-        tasks: usize,
         /// Old tasks that get no new requests and are still about to end.
         leaving: usize,
     },
@@ -88,7 +86,7 @@ mod tests {
     #[test]
     fn the_worst_service_decides() {
         let arn = || TaskDefinitionArn("task-definition/api:2".into());
-        let deployed = || Outcome::Deployed { task_definition: arn(), tasks: 1, leaving: 0 };
+        let deployed = || Outcome::Deployed { task_definition: arn(), leaving: 0 };
         let undetermined = || Outcome::Undetermined { task_definition: arn(), remaining: String::new() };
         let failed = || Outcome::NotUpdated { why: String::new() };
         for (outcomes, code) in [

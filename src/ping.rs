@@ -7,8 +7,6 @@ use reqwest::{Client, Response, Url, header};
 
 use crate::{git_sha::GitSha, text::excerpt};
 
-/// How long one request may take, redirects and body included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body that may be a Git SHA is no longer than this, white space included.
 const LONGEST_BODY: usize = 256;
 
@@ -52,18 +50,29 @@ impl Ping {
         let client = Client::builder()
             .user_agent(concat!("gehen/", env!("CARGO_PKG_VERSION")))
             .pool_max_idle_per_host(0)
-            .timeout(REQUEST_TIMEOUT)
             .build()
             .context("cannot prepare HTTP requests")?;
         Ok(Self { client })
     }
 
-    /// Requests `url` once, following redirects and asking caches to stay out of it.
-    pub async fn get(&self, url: &Url) -> Answer {
-        let request = self.client.get(url.clone()).header(header::CACHE_CONTROL, "no-cache");
+    /// Requests `url` up to three times, until it gives a 2xx answer.
+    pub async fn get_patiently(&self, url: &Url, limit: Duration) -> Answer {
+        for _ in 0..2 {
+            let answer = self.get(url, limit).await;
+            if !matches!(answer, Answer::Failed(_)) {
+                return answer;
+            }
+        }
+        self.get(url, limit).await
+    }
+
+    /// Requests `url` once, following redirects and asking caches to stay out of it. `limit` is how long it may take,
+    /// redirects and body included.
+    pub async fn get(&self, url: &Url, limit: Duration) -> Answer {
+        let request = self.client.get(url.clone()).header(header::CACHE_CONTROL, "no-cache").timeout(limit);
         match request.send().await {
             Ok(response) => read(response).await,
-            Err(error) => Answer::Failed(failure(error)),
+            Err(error) => Answer::Failed(failure(error, limit)),
         }
     }
 }
@@ -107,9 +116,9 @@ fn version_of_body(body: &[u8]) -> Option<GitSha> {
 }
 
 /// What kept a request from an answer: the causes from the outside in, without the url, which may hold a password.
-fn failure(error: reqwest::Error) -> String {
+fn failure(error: reqwest::Error, limit: Duration) -> String {
     if error.is_timeout() {
-        return format!("gives no answer within {} s", REQUEST_TIMEOUT.as_secs());
+        return format!("gives no answer within {} s", limit.as_secs_f64());
     }
     let error = error.without_url();
     let mut said = Vec::new();

@@ -1,4 +1,4 @@
-//! Pace and deadline: the only loops that sleep.
+//! Pace, deadline and back-off of everything that waits.
 
 use std::{ops::ControlFlow, time::Duration};
 

@@ -19,7 +19,7 @@ use tracing_subscriber::{
 
 use crate::{
     deploy::{Attempt, Problems, Proof, RolledBack},
-    ecs::{DeploymentId, ImageChange, Look, SeenDeployment, TaskDefinitionArn},
+    ecs::{DeploymentId, ImageChange, Look, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     text::{counted, duration, escape, excerpt},
@@ -47,14 +47,14 @@ pub enum Event<'a> {
     Drained { how: &'a str },
     /// A look or an answer of the url that differs from the one before, or the same after a while.
     Seen(&'a str),
-    /// A write was not answered and will be tried again.
+    /// A write was not answered as it should be.
     Stumbled(&'a str),
     /// The phases of the service have ended.
     Ended { attempt: &'a Attempt, took: Duration },
     /// A rollback is about to be requested.
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
-    /// ECS rolls back by itself, and gehen watches.
-    RollsBackByEcs { to: &'a TaskDefinitionArn },
+    /// The service goes back without gehen's doing.
+    GoesBackByItself { to: &'a TaskDefinitionArn },
 }
 
 impl Event<'_> {
@@ -65,7 +65,7 @@ impl Event<'_> {
             | Self::Stumbled(_)
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
-            | Self::RollsBackByEcs { .. } => Level::WARN,
+            | Self::GoesBackByItself { .. } => Level::WARN,
             _ => Level::INFO,
         }
     }
@@ -116,7 +116,7 @@ impl fmt::Display for Event<'_> {
             }
             Self::Drained { how } => write!(formatter, "drain check passed: {how}"),
             Self::Seen(what) => formatter.write_str(what),
-            Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened, then trying again"),
+            Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened"),
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { remaining, .. }), took } => {
                 write!(formatter, "live, but not drained after {}: {remaining}", duration(*took))
             }
@@ -130,7 +130,7 @@ impl fmt::Display for Event<'_> {
                 replacement.by.task_definition, replacement.by.id
             ),
             Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
-            Self::RollsBackByEcs { to } => {
+            Self::GoesBackByItself { to } => {
                 write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
             }
         }
@@ -158,8 +158,10 @@ pub fn url(address: &Url) -> String {
 /// Sends gehen's own lines to stderr. RUST_LOG may quiet them, as in `RUST_LOG=warn`; it never lets lines of libraries
 /// through, because the AWS SDK logs whole requests, and those hold the values of environment variables.
 pub fn start() {
-    let levels = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let levels = levels.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()).unwrap_or_default();
+    let speaks_of_gehen =
+        asked.default_level().is_some() || asked.iter().any(|(target, _)| target.starts_with("gehen"));
+    let levels = if speaks_of_gehen { asked } else { Targets::new().with_default(Level::INFO) };
     let own = FilterFn::new(|metadata: &Metadata<'_>| metadata.target().starts_with("gehen"));
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Lines { colour: is_colourful() })
@@ -263,14 +265,14 @@ impl fmt::Display for Conclusion<'_> {
         let Ended { outcome, last_look, previous, version, took, way_back, .. } = self.0;
         let took = duration(*took);
         let now = Now(last_look.as_ref(), self.0);
-        let before = format!("{} ({})", previous.0, excerpt(&previous.1));
+        let before = self.named(&previous.0);
         match outcome {
-            Outcome::Deployed { task_definition, tasks, leaving } => {
-                let tasks = counted(*tasks, "task");
-                write!(formatter, "DEPLOYED {version} in {took}: {tasks} of {task_definition} now run")?;
+            Outcome::Deployed { task_definition, leaving } => {
+                write!(formatter, "DEPLOYED {version} as {task_definition} in {took}; {now}")?;
                 if *leaving > 0 {
-                    let gone = counted(*leaving, "old task");
-                    write!(formatter, "; {gone} left the load balancer, get no new requests and are about to end")?;
+                    let balanced = last_look.as_ref().is_some_and(|look| look.load_balanced);
+                    let delay = if balanced { ", for the load balancer's deregistration delay" } else { "" };
+                    write!(formatter, "; {} out of reach and still ending{delay}", counted(*leaving, "old task"))?;
                 }
                 Ok(())
             }
@@ -281,15 +283,21 @@ impl fmt::Display for Conclusion<'_> {
             ),
             Outcome::RolledBack { why, rollback } => {
                 match rollback {
-                    RolledBack::Proven => write!(formatter, "ROLLED BACK to {before} in {took}, proven live again"),
-                    RolledBack::Unproven(what) => {
-                        write!(formatter, "ROLLED BACK to {before} in {took}, live again but not drained: {what}")
+                    RolledBack::Proven(to) => {
+                        write!(formatter, "ROLLED BACK to {} in {took}, proven live again", self.named(to))
+                    }
+                    RolledBack::NotDrained(to, what) => {
+                        write!(
+                            formatter,
+                            "ROLLED BACK to {} in {took}, live again but not drained: {what}",
+                            self.named(to)
+                        )
                     }
                     RolledBack::Unchanged => {
                         write!(formatter, "NOT UPDATED after {took}: the update did not happen, {before} stayed")
                     }
                     RolledBack::NothingToReturnTo => {
-                        write!(formatter, "FAILED after {took}, with nothing to return to: {before} ran before, too")
+                        write!(formatter, "NOTHING TO RETURN TO after {took}: {before} is what ran before, too")
                     }
                     RolledBack::Superseded(by) => {
                         let by = &by.by.task_definition;
@@ -319,6 +327,18 @@ impl fmt::Display for Conclusion<'_> {
     }
 }
 
+impl Conclusion<'_> {
+    /// A task definition, with its version where that is known.
+    fn named(&self, task_definition: &TaskDefinitionArn) -> String {
+        let (previous, version) = &self.0.previous;
+        if task_definition == previous {
+            format!("{task_definition} ({})", excerpt(version))
+        } else {
+            task_definition.to_string()
+        }
+    }
+}
+
 /// What ECS showed at the end of the run.
 struct Now<'a>(Option<&'a Look>, &'a Ended);
 
@@ -330,20 +350,15 @@ impl fmt::Display for Now<'_> {
         let running: Vec<_> = look
             .deployments()
             .filter(|deployment| deployment.running > 0)
-            .map(|deployment| tasks_of(deployment, ended))
+            .map(|seen| {
+                format!("{} of {}", counted(seen.running, "task"), Conclusion(ended).named(&seen.task_definition))
+            })
             .collect();
         if running.is_empty() {
             return write!(formatter, "now no task runs; {} is to run", look.primary.task_definition);
         }
         write!(formatter, "now run {}", running.join(" and "))
     }
-}
-
-/// `2 tasks of api:1 (abcdef1)`, with the version where it is known.
-fn tasks_of(deployment: &SeenDeployment, ended: &Ended) -> String {
-    let version =
-        (deployment.task_definition == ended.previous.0).then(|| format!(" ({})", excerpt(&ended.previous.1)));
-    format!("{} of {}{}", counted(deployment.running, "task"), deployment.task_definition, version.unwrap_or_default())
 }
 
 /// Writes a line to stderr as it is. A stderr that is closed is no reason to stop.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use reqwest::Url;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     standing::{Deployment, Replacement, Standing, judge},
@@ -13,7 +13,7 @@ use crate::{
     ecs::{SeenDeployment, Task},
     git_sha::GitSha,
     poll::{self, PACE},
-    text::{duration, excerpt},
+    text::{counted, duration, excerpt},
 };
 
 /// What proves that a version is live.
@@ -51,50 +51,45 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Check
             Err(pause) => return ControlFlow::Continue(pause),
         };
         match judge(ours, &look) {
-            Standing::Failed(seen) => ControlFlow::Break(Checked::Failed(ended(seen, watch).await)),
-            Standing::Replaced(replacement) => ControlFlow::Break(Checked::Replaced(replacement)),
+            Standing::Failed(seen) => ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
+            Standing::Replaced(replacement) => ControlFlow::Break(Seen::Replaced(replacement)),
             Standing::Primary(seen) if seen.desired == 0 && look.desired == 0 => {
-                ControlFlow::Break(Checked::Live("the desired count is 0, so there is nothing to verify".into()))
+                ControlFlow::Break(Seen::Live("the desired count is 0, so there is nothing to verify".into()))
             }
-            Standing::Primary(seen) if matches!(proof, Proof::Counts) && all_run(seen) => {
-                let tasks = match watch.tasks().await {
-                    Ok(tasks) => tasks,
-                    Err(pause) => return ControlFlow::Continue(pause),
-                };
-                match unhealthy(ours, &tasks) {
-                    0 => ControlFlow::Break(Checked::Live(format!(
-                        "{} of {} tasks run and none is unhealthy",
-                        seen.running, seen.desired
-                    ))),
-                    _ => ControlFlow::Continue(PACE),
-                }
-            }
+            Standing::Primary(seen) if matches!(proof, Proof::Counts) && all_run(seen) => match watch.tasks().await {
+                Ok(tasks) if are_healthy(ours, seen.running, &tasks) => ControlFlow::Break(Seen::Live(format!(
+                    "{} of {} run and none is unhealthy",
+                    seen.running,
+                    counted(seen.desired, "task")
+                ))),
+                Ok(_) => ControlFlow::Continue(PACE),
+                Err(pause) => ControlFlow::Continue(pause),
+            },
             Standing::Primary(_) | Standing::NotShownYet => ControlFlow::Continue(PACE),
         }
     });
-    let by_url = async {
+    let by_url = poll::until(deadline, async || {
         let Proof::Url { url, version } = proof else { return std::future::pending().await };
-        loop {
-            let answer = watch.clients.ping.get(url).await;
-            watch.answered(&answer);
-            if answer.shows(version) {
-                return Checked::Live(format!("the url {answer}"));
-            }
-            sleep(PACE).await;
+        let answer = watch.ask(url).await;
+        if answer.shows(version) {
+            return ControlFlow::Break(Seen::Live(format!("the url {answer}")));
         }
-    };
+        ControlFlow::Continue(PACE)
+    });
     let seen = tokio::select! {
         biased;
         seen = by_ecs => seen,
-        seen = by_url => Some(seen),
+        seen = by_url => seen,
     };
     match seen {
-        Some(checked) => checked,
+        Some(Seen::Live(how)) => Checked::Live(how),
+        Some(Seen::Ended(reason)) => Checked::Failed(ended(&reason, watch).await),
+        Some(Seen::Replaced(replacement)) => Checked::Replaced(replacement),
         None => Checked::Failed(format!(
             "{} within {}; at last: {}",
             match proof {
                 Proof::Url { url, version } => format!("{} did not show {version}", crate::report::url(url)),
-                Proof::Counts => "the new tasks did not all run and stay healthy".to_owned(),
+                Proof::Counts => "the new tasks were not all seen to run and be healthy".to_owned(),
             },
             duration(watch.service.timeout),
             watch.explain().await
@@ -102,17 +97,58 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Check
     }
 }
 
+/// What ended the wait before its time.
+enum Seen {
+    Live(String),
+    Ended(String),
+    Replaced(Replacement),
+}
+
 /// Why ECS ended a deployment, and what is known of its tasks.
-pub async fn ended(seen: &SeenDeployment, watch: &Watch<'_>) -> String {
-    format!("ECS ended the deployment: {}; {}", excerpt(&seen.rollout_reason), watch.explain().await)
+pub async fn ended(reason: &str, watch: &Watch<'_>) -> String {
+    format!("ECS ended the deployment: {}; {}", excerpt(reason), watch.explain().await)
 }
 
-/// Whether as many tasks run as the deployment is to have. One that is to have none yet has not begun.
+/// Whether as many tasks run as the deployment is to have, and none failed since one ran. A deployment that is to have
+/// none yet has not begun.
 fn all_run(seen: &SeenDeployment) -> bool {
-    seen.desired > 0 && seen.running >= seen.desired
+    seen.desired > 0 && seen.running >= seen.desired && seen.failed_tasks == 0
 }
 
-/// How many of our tasks their container health checks find UNHEALTHY.
-fn unhealthy(ours: &Deployment, tasks: &[Task]) -> usize {
-    tasks.iter().filter(|task| task.started_by.as_ref() == Some(&ours.id) && task.unhealthy).count()
+/// Whether `tasks` shows all `running` tasks of ours, and none that its container health checks find UNHEALTHY.
+fn are_healthy(ours: &Deployment, running: usize, tasks: &[Task]) -> bool {
+    let ours: Vec<_> = tasks.iter().filter(|task| task.started_by.as_ref() == Some(&ours.id)).collect();
+    ours.len() >= running && !ours.iter().any(|task| task.unhealthy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::standing::tests::{ours, seen},
+        *,
+    };
+    use crate::ecs::{DeploymentId, Rollout::InProgress, TaskDefinitionArn};
+
+    #[test]
+    fn as_many_tasks_must_run_as_are_desired_and_none_fail() {
+        assert!(all_run(&seen("2", 2, InProgress)));
+        assert!(!all_run(&seen("2", 1, InProgress)));
+        assert!(!all_run(&SeenDeployment { desired: 0, ..seen("2", 0, InProgress) }));
+        assert!(!all_run(&SeenDeployment { failed_tasks: 1, ..seen("2", 2, InProgress) }));
+    }
+
+    #[test]
+    fn only_tasks_that_were_seen_count_as_healthy() {
+        let task = |started_by: &str, unhealthy| Task {
+            id: String::new(),
+            task_definition: TaskDefinitionArn(String::new()),
+            started_by: Some(DeploymentId(started_by.into())),
+            status: "RUNNING".into(),
+            unhealthy,
+            stopped: None,
+        };
+        assert!(are_healthy(&ours(), 2, &[task("2", false), task("2", false), task("1", true)]));
+        assert!(!are_healthy(&ours(), 2, &[task("2", false), task("2", true)]));
+        assert!(!are_healthy(&ours(), 2, &[task("2", false), task("1", false)]));
+    }
 }

@@ -11,11 +11,11 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    ecs::{Look, Meant, Rollout, SeenDeployment},
+    ecs::{Look, Meant, Rollout, SeenDeployment, Task},
     git_sha::GitSha,
     ping::Answer,
     poll::{self, PACE},
-    text::duration,
+    text::{duration, excerpt},
 };
 
 /// How a drain check ended.
@@ -36,41 +36,58 @@ pub enum Drained {
     Replaced(Replacement),
 }
 
+/// Which tasks must be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// Those of every other deployment.
+    Every,
+    /// Those of other task definitions: after a rollback, tasks that never left the previous version are welcome.
+    OtherTaskDefinitions,
+}
+
 /// Waits, for as long as the service's timeout, until nothing but `ours` can be reached. To be called once the deploy
 /// check has seen it live.
-pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Drained {
+pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> Drained {
     let deadline = Instant::now() + watch.service.timeout;
     let seen = poll::until(deadline, async || {
-        let look = match watch.look().await {
+        // Asked beside every look, so that at the end it is known how the version did while the old one drained.
+        let asked = async {
+            match proof {
+                Proof::Url { url, version } => Some((url, version, watch.ask(url).await)),
+                Proof::Counts => None,
+            }
+        };
+        let (look, asked) = tokio::join!(watch.look(), asked);
+        let look = match look {
             Ok(look) => look,
             Err(pause) => return ControlFlow::Continue(pause),
         };
         let primary = match judge(ours, &look) {
             Standing::NotShownYet => return ControlFlow::Continue(PACE),
-            Standing::Failed(seen) => return ControlFlow::Break(Drained::Failed(ended(seen, watch).await)),
-            Standing::Replaced(replacement) => return ControlFlow::Break(Drained::Replaced(replacement)),
+            Standing::Failed(seen) => return ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
+            Standing::Replaced(replacement) => return ControlFlow::Break(Seen::Replaced(replacement)),
             Standing::Primary(primary) => primary,
         };
-        if !counts_agree(&look, primary, proof) {
+        if !counts_agree(&look, proof, old) {
             return ControlFlow::Continue(PACE);
         }
-        let how = match proof {
-            Proof::Url { url, version } if primary.desired > 0 => {
+        match asked {
+            Some((url, version, answer)) if primary.desired > 0 => {
                 let requests = requests_in_a_row(primary.desired);
-                if !only_shows(watch, url, version, requests).await {
+                if !answer.shows(version) || !only_shows(watch, url, version, requests - 1).await {
                     return ControlFlow::Continue(PACE);
                 }
-                format!("{requests} requests in a row show only {version}")
+                ControlFlow::Break(Seen::Gone(format!("{requests} requests in a row show only {version}")))
             }
-            _ => "ECS runs no task of another version".to_owned(),
-        };
-        let leaving = if look.others.is_empty() { 0 } else { leaving(watch, ours).await };
-        ControlFlow::Break(Drained::Complete { how, leaving })
+            _ => ControlFlow::Break(Seen::Gone("ECS runs no task of another version".to_owned())),
+        }
     });
     match seen.await {
-        Some(drained) => drained,
+        Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
+        Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
+        Some(Seen::Replaced(replacement)) => Drained::Replaced(replacement),
         None if still_live(ours, watch.last_look().as_ref(), watch.last_answer().as_ref(), proof) => {
-            Drained::TimedOut(format!("{}; at last: {}", remaining(watch, ours).await, watch.explain().await))
+            Drained::TimedOut(format!("{}; at last: {}", remaining(watch, ours, old).await, watch.explain().await))
         }
         None => Drained::Failed(format!(
             "the new version did not stay live until the old one was gone, in {}; at last: {}",
@@ -80,16 +97,29 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Drain
     }
 }
 
-/// Whether ECS's counts say that only our deployment's tasks can be reached. Without a url they are all the proof there
-/// is: behind a load balancer with a minimumHealthyPercent of at least 100, ECS takes an old task away only once a new
-/// one is healthy; elsewhere RUNNING doesn't mean healthy, and the rollout must be COMPLETED too, where ECS says how
-/// far it is.
-fn counts_agree(look: &Look, ours: &SeenDeployment, proof: &Proof) -> bool {
-    let vouched = matches!(proof, Proof::Url { .. }) || (look.load_balanced && look.minimum_healthy_percent >= 100);
+/// What ended the wait before its time.
+enum Seen {
+    Gone(String),
+    Ended(String),
+    Replaced(Replacement),
+}
+
+/// Whether ECS's counts say that only our deployment's tasks, those of the PRIMARY, can be reached.
+///
+/// While ECS counts failed tasks, those that run now may be on their way to crash (failedTasks falls back to 0 when one
+/// runs, API_Deployment). Without a url the counts are all the proof there is: behind a load balancer with a
+/// minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is healthy; elsewhere RUNNING
+/// doesn't mean healthy, and the rollout must be COMPLETED too, where ECS says how far it is.
+fn counts_agree(look: &Look, proof: &Proof, old: Old) -> bool {
+    let ours = &look.primary;
     let begun = ours.desired > 0 || look.desired == 0;
+    let vouched = matches!(proof, Proof::Url { .. }) || (look.load_balanced && look.minimum_healthy_percent >= 100);
+    let is_old = |other: &&SeenDeployment| old == Old::Every || other.task_definition != ours.task_definition;
+    let old_tasks: usize = look.others.iter().filter(is_old).map(|other| other.running + other.pending).sum();
     begun
         && ours.running == ours.desired
-        && look.other_tasks() == 0
+        && ours.failed_tasks == 0
+        && old_tasks == 0
         && (vouched || matches!(ours.rollout, None | Some(Rollout::Completed)))
 }
 
@@ -102,9 +132,7 @@ fn requests_in_a_row(desired: usize) -> usize {
 /// Whether that many requests, back to back, all show `version`. Stops at the first that doesn't.
 async fn only_shows(watch: &Watch<'_>, url: &Url, version: &GitSha, requests: usize) -> bool {
     for _ in 0..requests {
-        let answer = watch.clients.ping.get(url).await;
-        watch.answered(&answer);
-        if !answer.shows(version) {
+        if !watch.ask(url).await.shows(version) {
             return false;
         }
     }
@@ -123,25 +151,34 @@ fn still_live(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>, p
     tasks_run && answers
 }
 
-/// Old tasks that have left the load balancer, or are leaving it, and live on. Only asked for the last line, so a
-/// failed look counts as none.
-async fn leaving(watch: &Watch<'_>, ours: &Deployment) -> usize {
-    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToStop).await.unwrap_or_default();
-    tasks.iter().filter(|task| task.is_leaving() && task.started_by.as_ref() != Some(&ours.id)).count()
+/// Whether `task` belongs to what is to be gone.
+fn is_old(task: &Task, ours: &Deployment, old: Old) -> bool {
+    task.started_by.as_ref() != Some(&ours.id) && (old == Old::Every || task.task_definition != ours.task_definition)
 }
 
-/// Which tasks of other deployments still run.
-async fn remaining(watch: &Watch<'_>, ours: &Deployment) -> String {
-    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToRun).await.unwrap_or_default();
-    let others: Vec<_> = tasks
-        .into_iter()
-        .filter(|task| task.started_by.as_ref() != Some(&ours.id))
-        .map(|task| format!("{} ({})", task.id, task.status))
-        .collect();
-    if others.is_empty() {
-        return "no task of another version was listed at the end".to_owned();
+/// Old tasks that have left the load balancer, or are leaving it, and live on. Only asked for the last line, so a
+/// failed look counts as none.
+async fn leaving(watch: &Watch<'_>, ours: &Deployment, old: Old) -> usize {
+    if watch.last_look().is_none_or(|look| look.others.is_empty()) {
+        return 0;
     }
-    format!("tasks that remain: {}; task scale-in protection or a slow drain may be why", others.join(", "))
+    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToStop).await.unwrap_or_default();
+    tasks.iter().filter(|task| task.is_leaving() && is_old(task, ours, old)).count()
+}
+
+/// Which old tasks still run.
+async fn remaining(watch: &Watch<'_>, ours: &Deployment, old: Old) -> String {
+    let tasks = match watch.clients.ecs.tasks(watch.service, Meant::ToRun).await {
+        Ok(tasks) => tasks,
+        Err(error) => return format!("the tasks that remain could not be listed: {}", excerpt(&error.to_string())),
+    };
+    let tasks = tasks.iter().filter(|task| is_old(task, ours, old));
+    let tasks: Vec<_> =
+        tasks.map(|task| format!("{} of {} ({})", task.id, task.task_definition, task.status)).collect();
+    if tasks.is_empty() {
+        return "no old task was listed at the end".to_owned();
+    }
+    format!("old tasks remain: {}; task scale-in protection or a slow drain may be why", tasks.join(", "))
 }
 
 #[cfg(test)]
@@ -160,7 +197,7 @@ mod tests {
     }
 
     fn agree(look: &Look, proof: &Proof) -> bool {
-        counts_agree(look, &look.primary, proof)
+        counts_agree(look, proof, Old::Every)
     }
 
     #[test]
@@ -172,6 +209,12 @@ mod tests {
             let pending = SeenDeployment { pending: 1, ..seen("1", 0, Completed) };
             assert!(!agree(&look(seen("2", 2, InProgress), vec![pending]), &proof));
         }
+    }
+
+    #[test]
+    fn waits_while_tasks_keep_failing() {
+        let failing = SeenDeployment { failed_tasks: 3, ..seen("2", 2, Completed) };
+        assert!(!agree(&look(failing, vec![]), &by_url()));
     }
 
     #[test]
@@ -191,6 +234,16 @@ mod tests {
         let mut unknown = lenient(InProgress);
         unknown.primary.rollout = None;
         assert!(agree(&unknown, &Proof::Counts));
+    }
+
+    #[test]
+    fn tasks_that_never_left_the_previous_version_are_welcome_after_a_rollback() {
+        let SeenDeployment { task_definition, .. } = seen("2", 0, InProgress);
+        let same = look(seen("2", 2, InProgress), vec![SeenDeployment { task_definition, ..seen("1", 2, Completed) }]);
+        assert!(counts_agree(&same, &Proof::Counts, Old::OtherTaskDefinitions));
+        assert!(!counts_agree(&same, &Proof::Counts, Old::Every));
+        let other = look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]);
+        assert!(!counts_agree(&other, &Proof::Counts, Old::OtherTaskDefinitions));
     }
 
     #[test]

@@ -20,11 +20,11 @@ pub use standing::Replacement;
 
 use self::{
     check::{Checked, check},
-    drain::{Drained, drain},
-    preflight::{Snapshot, look_again, preflight},
+    drain::{Drained, Old, drain},
+    preflight::{Proofs, Snapshot, look_again, preflight},
     register::register,
-    rollback::{Sent, roll_back},
-    update::update,
+    rollback::{Place, Sent, roll_back},
+    update::{NotUpdated, update},
     watch::Watch,
 };
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
     text::excerpt,
 };
 
-/// How many services preflight looks at side by side: well within the burst of DescribeServices and
+/// How many services are looked at side by side, before and after the run: well within the burst of DescribeServices and
 /// DescribeTaskDefinition.
 const LOOKS_AT_ONCE: usize = 10;
 /// How long UpdateService is tried while ECS stumbles.
@@ -81,15 +81,15 @@ pub async fn deploy(clients: &Clients, services: &[Service], version: &GitSha) -
     let failed = turns.iter().find(|turn| matches!(turn.attempt, Attempt::Failed(_)));
     let failed = failed.map(|turn| turn.snapshot.service.name.clone()).unwrap_or_default();
     let mut turns = turns.into_iter();
-    let mut ended = Vec::new();
-    for snapshot in &snapshots {
+    let conclusions = snapshots.iter().map(|snapshot| {
         let turn = turns.next();
         let (rollback, undoing) = rollbacks.next().flatten().unzip();
         let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
         let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &failed));
-        ended.push(conclude(clients, snapshot, outcome, took).await);
-    }
-    Ok(ended)
+        conclude(clients, snapshot, outcome, took)
+    });
+    let conclusions: Vec<_> = conclusions.collect();
+    Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
 }
 
 /// Preflight of all services, so that all problems are known before the first write.
@@ -156,11 +156,11 @@ fn next(attempt: &Attempt) -> Next {
 /// Takes one service through register, update, deploy check and drain check. `sent` tells, at any moment and even if
 /// this future is dropped, what there is to undo.
 async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
-    let (service, proof) = (snapshot.service, snapshot.proof_of_new());
+    let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
-    let before = match look_again(clients, snapshot).await {
-        Ok(look) if look.primary.id == snapshot.primary => look,
-        Ok(look) => {
+    let (before, proofs) = match look_again(clients, snapshot).await {
+        Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
+        Ok((look, _)) => {
             let reason = look.primary.rollout_reason.clone();
             return Attempt::Superseded(Replacement { by: look.primary, by_ecs: false, reason });
         }
@@ -175,38 +175,49 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
     } else {
         say(&Event::NothingToRegister { running: &revision.arn });
     }
+    let Proofs { new: proof, previous: proof_of_previous } = proofs;
     if service.url.is_some() && matches!(proof, Proof::Counts) {
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
     let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
-    let sent = sent.insert(Sent { task_definition: revision.arn.clone(), before: ids, deployment: None });
+    *sent = Some(Sent { task_definition: revision.arn.clone(), before: ids, proof_of_previous, deployment: None });
     let ours = match update(clients, service, &revision.arn, &before, UPDATE_PATIENCE).await {
-        Ok(deployment) => &*sent.deployment.insert(deployment),
-        Err(error) => return Attempt::Failed(explain(&error)),
+        Ok(deployment) => deployment,
+        Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),
+        Err(NotUpdated::Refused(error)) => {
+            *sent = None;
+            return Attempt::Failed(explain(&error));
+        }
+        Err(NotUpdated::Superseded(replacement)) => return Attempt::Superseded(replacement),
     };
+    if let Some(sent) = sent {
+        sent.deployment = Some(ours.clone());
+    }
     say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
     let replaced = |replacement: Replacement| {
-        if replacement.is_rollback_to(snapshot.previous()) {
+        if replacement.by_ecs {
             Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
+        } else if replacement.undoes_ours(snapshot.previous()) {
+            let by = &replacement.by;
+            Attempt::Failed(format!("the service was put back to {} by deployment {}", by.task_definition, by.id))
         } else {
             Attempt::Superseded(replacement)
         }
     };
 
-    let watch = Watch::new(clients, service, ours);
+    let watch = Watch::new(clients, service, &ours);
     say(&Event::Checking { proof: &proof, timeout: service.timeout });
-    match check(&watch, ours, &proof).await {
+    match check(&watch, &ours, &proof).await {
         Checked::Live(how) => say(&Event::Live { how: &how }),
         Checked::Failed(why) => return Attempt::Failed(why),
         Checked::Replaced(replacement) => return replaced(replacement),
     }
     say(&Event::Draining { proof: &proof, timeout: service.timeout });
     let task_definition = ours.task_definition.clone();
-    match drain(&watch, ours, &proof).await {
+    match drain(&watch, &ours, &proof, Old::Every).await {
         Drained::Complete { how, leaving } => {
             say(&Event::Drained { how: &how });
-            let tasks = watch.last_look().map_or(0, |look| look.primary.running);
-            Attempt::Live(Outcome::Deployed { task_definition, tasks, leaving })
+            Attempt::Live(Outcome::Deployed { task_definition, leaving })
         }
         Drained::TimedOut(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, remaining }),
         Drained::Failed(why) => Attempt::Failed(why),
@@ -224,8 +235,14 @@ fn explain(error: &Error) -> String {
 /// and how long that took, in the order of the turns; none for those that were not updated.
 async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>]) -> Vec<Option<(RolledBack, Duration)>> {
     let since = Instant::now();
-    let rollbacks = turns.iter().rev().map(async |turn| match &turn.sent {
-        Some(sent) => Some((roll_back(clients, turn.snapshot, sent).await, since.elapsed())),
+    let mut places = vec![Place::default()];
+    for _ in 1..turns.len() {
+        let newer = places.last_mut().expect("there is a first place");
+        let place = Place::behind(newer);
+        places.push(place);
+    }
+    let rollbacks = turns.iter().rev().zip(places).map(async |(turn, place)| match &turn.sent {
+        Some(sent) => Some((roll_back(clients, turn.snapshot, sent, place).await, since.elapsed())),
         None => None,
     });
     let mut rollbacks = join_all(rollbacks).await;
@@ -244,14 +261,10 @@ fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, failed: &str) -> Outcom
     }
 }
 
-/// Adds what the last line says. A service that was proven a moment ago needs no further look; of every other one, the
-/// line says only what a last look shows.
+/// Adds what the last line says. What runs now is what a last look shows, and nothing else.
 async fn conclude(clients: &Clients, snapshot: &Snapshot<'_>, outcome: Outcome, took: Duration) -> Ended {
     let service = snapshot.service;
-    let last_look = match outcome {
-        Outcome::Deployed { .. } => None,
-        _ => poll::answered(LAST_LOOK_PATIENCE, async || clients.ecs.look(service).await).await.ok(),
-    };
+    let last_look = poll::answered(LAST_LOOK_PATIENCE, async || clients.ecs.look(service).await).await.ok();
     Ended {
         service: service.name.clone(),
         outcome,

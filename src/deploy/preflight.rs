@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{Clients, check::Proof};
+use reqwest::Url;
+
 use crate::{
     config::Service,
-    ecs::{DeploymentId, Error, ImageChange, Look, TaskDefinition, TaskDefinitionArn, version_of},
+    ecs::{DeploymentId, Error, ImageChange, Look, Meant, TaskDefinition, TaskDefinitionArn, version_of},
     git_sha::GitSha,
     image::common_git_sha,
     ping::Answer,
@@ -27,8 +29,6 @@ pub struct Snapshot<'a> {
     pub changes: Vec<ImageChange>,
     /// The PRIMARY deployment at that time.
     pub primary: DeploymentId,
-    /// What the url answered, if there is one.
-    pub answer: Option<Answer>,
 }
 
 impl Snapshot<'_> {
@@ -46,36 +46,35 @@ impl Snapshot<'_> {
     pub fn is_at_version(&self) -> bool {
         self.changes.iter().all(|change| change.from == change.to)
     }
-
-    /// What proves that the new version is live. The url proves nothing where the old version shows the same SHA
-    /// already.
-    pub fn proof_of_new(&self) -> Proof {
-        let told_apart =
-            !self.is_at_version() && !self.answer.as_ref().is_some_and(|answer| answer.shows(self.version));
-        match &self.service.url {
-            Some(url) if told_apart => Proof::Url { url: url.clone(), version: self.version.clone() },
-            _ => Proof::Counts,
-        }
-    }
-
-    /// What proves that the previous version is live again: the url, where the images that were changed are tagged with
-    /// one and the same Git SHA, which isn't the new one, and the url was not seen to answer without any version.
-    pub fn proof_of_previous(&self) -> Proof {
-        let changed = self.changes.iter().filter(|change| change.from != change.to);
-        let version = common_git_sha(changed.map(|change| change.from.as_str()));
-        match (&self.service.url, version, self.proof_of_new()) {
-            (Some(url), Some(version), Proof::Url { .. })
-                if !version.names_same_commit_as(self.version)
-                    && !matches!(self.answer, Some(Answer::NoVersion(_))) =>
-            {
-                Proof::Url { url: url.clone(), version }
-            }
-            _ => Proof::Counts,
-        }
-    }
 }
 
-/// Looks at `service`: it is ACTIVE, its deployment controller is ECS, and its task definition can be read.
+/// What will prove that a version is live.
+pub struct Proofs {
+    /// For the new one.
+    pub new: Proof,
+    /// For the previous one, after a rollback.
+    pub previous: Proof,
+}
+
+/// Decides what will count as proof, from the images that change and from what the url `answers` before the update.
+///
+/// The url proves nothing of the new version where the one before shows the same SHA already. It proves the previous
+/// one only where the images that change are tagged with one and the same Git SHA, and the url was seen to name it.
+fn proofs(url: Option<&Url>, changes: &[ImageChange], version: &GitSha, answers: Option<&Answer>) -> Proofs {
+    let counts = || Proofs { new: Proof::Counts, previous: Proof::Counts };
+    let moving: Vec<_> = changes.iter().filter(|change| change.from != change.to).collect();
+    let Some(url) = url else { return counts() };
+    if moving.is_empty() || answers.is_some_and(|answer| answer.shows(version)) {
+        return counts();
+    }
+    let previous = common_git_sha(moving.iter().map(|change| change.from.as_str()))
+        .filter(|previous| answers.is_some_and(|answer| answer.shows(previous)));
+    let by_url = |version: &GitSha| Proof::Url { url: url.clone(), version: version.clone() };
+    Proofs { new: by_url(version), previous: previous.as_ref().map_or(Proof::Counts, by_url) }
+}
+
+/// Looks at `service`: it is ACTIVE, its deployment controller is ECS, its task definition can be read, and so can its
+/// tasks where only they can prove anything.
 pub async fn preflight<'a>(
     clients: &Clients,
     service: &'a Service,
@@ -85,14 +84,64 @@ pub async fn preflight<'a>(
     let running = &look.primary.task_definition;
     let running = poll::answered(PATIENCE, async || clients.ecs.task_definition(service, running).await).await?;
     let changes = running.changes(version);
-    let answer = match &service.url {
-        Some(url) => Some(clients.ping.get(url).await),
-        None => None,
-    };
-    Ok(Snapshot { service, version, running, changes, primary: look.primary.id, answer })
+    if service.url.is_none() {
+        look_at_tasks(clients, service).await?;
+    }
+    Ok(Snapshot { service, version, running, changes, primary: look.primary.id })
 }
 
-/// Looks at the service once more, right before its first write.
-pub async fn look_again(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<Look, Error> {
-    poll::answered(PATIENCE, async || clients.ecs.look(snapshot.service).await).await
+/// Looks at the service and its url once more, right before its first write.
+pub async fn look_again(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<(Look, Proofs), Error> {
+    let service = snapshot.service;
+    let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await?;
+    let answer = match &service.url {
+        Some(url) => Some(clients.ping.get_patiently(url, service.request_timeout()).await),
+        None => None,
+    };
+    let proofs = proofs(service.url.as_ref(), &snapshot.changes, snapshot.version, answer.as_ref());
+    if service.url.is_some() && matches!(proofs.new, Proof::Counts) {
+        look_at_tasks(clients, service).await?;
+    }
+    Ok((look, proofs))
+}
+
+/// Makes sure that the tasks can be looked at, before anything depends on it.
+async fn look_at_tasks(clients: &Clients, service: &Service) -> Result<(), Error> {
+    poll::answered(PATIENCE, async || clients.ecs.tasks(service, Meant::ToRun).await).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What proves the new and the previous version where one image, `from`, changes to `api:abcdef1`.
+    fn decided(from: &str, answer: Option<&Answer>) -> (&'static str, &'static str) {
+        let url = Url::parse("https://example.com/").expect("a url");
+        let version = "abcdef1".parse().expect("a Git SHA");
+        let changes = [ImageChange { container: "api".into(), from: from.into(), to: "api:abcdef1".into() }];
+        let told = |proof| match proof {
+            Proof::Url { .. } => "url",
+            Proof::Counts => "counts",
+        };
+        let Proofs { new, previous } = proofs(Some(&url), &changes, &version, answer);
+        (told(new), told(previous))
+    }
+
+    #[test]
+    fn the_url_proves_what_it_can_tell_apart() {
+        let shows = |text: &str| Some(Answer::Version(text.parse().expect("a Git SHA")));
+        for (from, answer, expected) in [
+            ("api:0000001", shows("0000001"), ("url", "url")),
+            ("api:0000001", shows("0000001aaaa"), ("url", "url")),
+            ("api:0000001", shows("0000002"), ("url", "counts")),
+            ("api:0000001", Some(Answer::NoVersion(None)), ("url", "counts")),
+            ("api:0000001", Some(Answer::Failed("answers 503".into())), ("url", "counts")),
+            ("api:latest", shows("0000001"), ("url", "counts")),
+            ("api:0000001", shows("abcdef1"), ("counts", "counts")),
+            ("api:latest", shows("abcdef1aaaa"), ("counts", "counts")),
+            ("api:abcdef1", shows("0000001"), ("counts", "counts")),
+        ] {
+            assert_eq!(decided(from, answer.as_ref()), expected, "{from} {answer:?}");
+        }
+    }
 }

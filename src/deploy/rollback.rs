@@ -2,15 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     Clients,
-    check::{Checked, check},
-    drain::{Drained, drain},
+    check::{Checked, Proof, check},
+    drain::{Drained, Old, drain},
     preflight::Snapshot,
     standing::{Deployment, Replacement, Standing, judge},
-    update::{READS_MAY_BE_STALE, started, update},
+    update::{NotUpdated, READS_MAY_BE_STALE, Since, since, update},
     watch::Watch,
 };
 use crate::{
@@ -26,24 +29,26 @@ pub struct Sent {
     pub task_definition: TaskDefinitionArn,
     /// The deployments that were there before.
     pub before: Vec<DeploymentId>,
-    /// What the update started; none if its answer was refused or lost and it has not been seen since.
+    /// What will prove that the previous version is live again.
+    pub proof_of_previous: Proof,
+    /// What the update started; none while its answer is awaited, or if it was lost and has not been seen since.
     pub deployment: Option<Deployment>,
 }
 
 /// How a rollback ended.
 #[derive(Debug)]
 pub enum RolledBack {
-    /// The previous version was proven live.
-    Proven,
-    /// The previous version is live, but not everything about it was proven, and why.
-    Unproven(String),
-    /// It never left the previous version: the update had not happened.
+    /// This task definition was proven live.
+    Proven(TaskDefinitionArn),
+    /// This task definition is live, but the one rolled back was not seen to be gone, and why.
+    NotDrained(TaskDefinitionArn, String),
+    /// The service never left the previous version: the update had not happened.
     Unchanged,
     /// There is nothing to return to: the update was to what ran before.
     NothingToReturnTo,
     /// Somebody else's deployment has taken over and was left alone.
     Superseded(Replacement),
-    /// It could not be done, and why.
+    /// It could not be done or not be proven, and why.
     Failed(String),
 }
 
@@ -52,85 +57,123 @@ pub enum RolledBack {
 enum Step {
     /// Request the rollback.
     Request,
-    /// ECS has begun to roll back by itself.
+    /// The service goes back by itself.
     Adopt(Deployment),
-    /// Look again: this look is from before our update.
+    /// This look shows nothing that began after our update was sent: it is from before, or the update didn't happen.
     Wait,
     /// Leave the service alone.
     Leave(Replacement),
 }
 
+/// A rollback's place in the order of requests: the services that were updated last go back first.
+#[derive(Default)]
+pub struct Place {
+    /// Resolves once the newer service's rollback has been requested, or will not be.
+    newer: Option<oneshot::Receiver<()>>,
+    /// Dropped to let the older service's rollback go on.
+    older: Option<oneshot::Sender<()>>,
+}
+
+impl Place {
+    /// The place after the newest one, and so on: one behind `newer`.
+    pub fn behind(newer: &mut Self) -> Self {
+        let (sender, receiver) = oneshot::channel();
+        newer.older = Some(sender);
+        Self { newer: Some(receiver), older: None }
+    }
+
+    /// Waits for this place's turn, but no longer than a second: one service that ECS is slow to describe must not keep
+    /// the others from going back.
+    async fn turn(self) {
+        if let Some(newer) = self.newer {
+            let _ = timeout(PACE, newer).await;
+        }
+    }
+}
+
 /// Rolls one service back and proves it.
-pub async fn roll_back(clients: &Clients, snapshot: &Snapshot<'_>, sent: &Sent) -> RolledBack {
+pub async fn roll_back(clients: &Clients, snapshot: &Snapshot<'_>, sent: &Sent, place: Place) -> RolledBack {
     if sent.task_definition == *snapshot.previous() {
         return RolledBack::NothingToReturnTo;
     }
-    let returning = match request(clients, snapshot, sent).await {
+    let returning = match request(clients, snapshot, sent, place).await {
         Ok(returning) => returning,
         Err(ended) => return ended,
     };
-    prove(clients, snapshot, &returning).await
+    // What ECS itself returns to may be older than what ran before, and may name another version.
+    let proof =
+        if returning.task_definition == *snapshot.previous() { &sent.proof_of_previous } else { &Proof::Counts };
+    prove(clients, snapshot, &returning, proof).await
 }
 
 /// Brings the deployment of the previous task definition about, or says why there is none.
-async fn request(clients: &Clients, snapshot: &Snapshot<'_>, sent: &Sent) -> Result<Deployment, RolledBack> {
+async fn request(
+    clients: &Clients,
+    snapshot: &Snapshot<'_>,
+    sent: &Sent,
+    place: Place,
+) -> Result<Deployment, RolledBack> {
     let service = snapshot.service;
     let previous = snapshot.previous();
-    // Without an id of ours, all that can still come is a look that shows it late.
-    let patience = if sent.deployment.is_some() { service.timeout } else { service.timeout.min(READS_MAY_BE_STALE) };
-    let deadline = Instant::now() + patience;
     let mut last_error: Option<Error> = None;
-    let decided = poll::until(deadline, async || match clients.ecs.look(service).await {
-        Ok(look) => match decide(sent, snapshot.previous(), &look) {
-            Step::Wait => ControlFlow::Continue(PACE),
-            step => ControlFlow::Break((step, look)),
-        },
-        Err(error) => {
-            last_error = Some(error);
-            ControlFlow::Continue(PACE)
+    let mut unchanged_since: Option<Instant> = None;
+    let decided = poll::until(Instant::now() + service.timeout, async || {
+        let look = match clients.ecs.look(service).await {
+            Ok(look) => look,
+            Err(error) => {
+                last_error = Some(error);
+                return ControlFlow::Continue(PACE);
+            }
+        };
+        last_error = None;
+        match decide(sent, previous, &look) {
+            Step::Wait => {
+                // Without an id of ours, a service that stays as it was for so long was never updated.
+                let since = *unchanged_since.get_or_insert_with(Instant::now);
+                if sent.deployment.is_none() && since.elapsed() >= READS_MAY_BE_STALE {
+                    return ControlFlow::Break(Err(RolledBack::Unchanged));
+                }
+                ControlFlow::Continue(PACE)
+            }
+            Step::Leave(replacement) => ControlFlow::Break(Err(RolledBack::Superseded(replacement))),
+            Step::Adopt(deployment) => ControlFlow::Break(Ok((Some(deployment), look))),
+            Step::Request => ControlFlow::Break(Ok((None, look))),
         }
     });
-    match decided.await {
-        Some((Step::Adopt(deployment), _)) => {
-            report::say(&service.name, &Event::RollsBackByEcs { to: previous });
-            Ok(deployment)
-        }
-        Some((Step::Leave(replacement), _)) => Err(RolledBack::Superseded(replacement)),
-        Some((_, look)) => {
-            report::say(&service.name, &Event::RollingBack { to: previous, version: &snapshot.previous_version() });
-            match update(clients, service, previous, &look, service.timeout).await {
-                Ok(deployment) => Ok(deployment),
-                Err(error) => Err(RolledBack::Failed(excerpt(&error.to_string()))),
-            }
-        }
-        // Without an id of ours, a service that shows its old deployment for all that time was never sent.
-        None if sent.deployment.is_none() && last_error.is_none() => Err(RolledBack::Unchanged),
-        None => Err(RolledBack::Failed(match last_error {
+    let Some(decided) = decided.await else {
+        return Err(RolledBack::Failed(match last_error {
             Some(error) => format!("ECS could not be asked: {}", excerpt(&error.to_string())),
-            None => "ECS does not show the deployment that is to be rolled back".to_owned(),
-        })),
+            None => "ECS did not show the deployment that was to be rolled back".to_owned(),
+        }));
+    };
+    let (adopted, look) = decided?;
+    if let Some(deployment) = adopted {
+        report::say(&service.name, &Event::GoesBackByItself { to: &deployment.task_definition });
+        return Ok(deployment);
     }
+    place.turn().await;
+    report::say(&service.name, &Event::RollingBack { to: previous, version: &snapshot.previous_version() });
+    update(clients, service, previous, &look, service.timeout).await.map_err(|not_updated| match not_updated {
+        NotUpdated::Refused(error) | NotUpdated::Unclear(error) => RolledBack::Failed(excerpt(&error.to_string())),
+        NotUpdated::Superseded(replacement) => RolledBack::Superseded(replacement),
+    })
 }
 
 /// Acts only while the PRIMARY is ours.
 fn decide(sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
     let ours = match &sent.deployment {
         Some(deployment) => deployment.clone(),
-        None => match started(look, &sent.task_definition, &sent.before) {
-            Some(deployment) => deployment,
-            None if sent.before.contains(&look.primary.id) => return Step::Wait,
-            None => {
-                let by = look.primary.clone();
-                let reason = by.rollout_reason.clone();
-                return Step::Leave(Replacement { by, by_ecs: false, reason });
-            }
+        None => match since(look, &sent.task_definition, &sent.before) {
+            Since::Ours(deployment) => deployment,
+            Since::Nothing => return Step::Wait,
+            Since::Another(replacement) => return Step::Leave(replacement),
         },
     };
     match judge(&ours, look) {
         Standing::NotShownYet => Step::Wait,
         Standing::Primary(_) | Standing::Failed(_) => Step::Request,
         Standing::Replaced(replacement) => {
-            if !replacement.is_rollback_to(previous) {
+            if !replacement.undoes_ours(previous) {
                 return Step::Leave(replacement);
             }
             let before = ours.before.into_iter().chain([ours.id]).collect();
@@ -141,20 +184,70 @@ fn decide(sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
 }
 
 /// Proves the previous version with the same checks as the new one.
-async fn prove(clients: &Clients, snapshot: &Snapshot<'_>, returning: &Deployment) -> RolledBack {
-    let proof = snapshot.proof_of_previous();
-    let watch = Watch::new(clients, snapshot.service, returning);
-    report::say(&snapshot.service.name, &Event::Checking { proof: &proof, timeout: snapshot.service.timeout });
-    match check(&watch, returning, &proof).await {
-        Checked::Live(how) => report::say(&snapshot.service.name, &Event::Live { how: &how }),
+async fn prove(clients: &Clients, snapshot: &Snapshot<'_>, returning: &Deployment, proof: &Proof) -> RolledBack {
+    let service = snapshot.service;
+    let watch = Watch::new(clients, service, returning);
+    report::say(&service.name, &Event::Checking { proof, timeout: service.timeout });
+    match check(&watch, returning, proof).await {
+        Checked::Live(how) => report::say(&service.name, &Event::Live { how: &how }),
         Checked::Failed(why) => return RolledBack::Failed(why),
         Checked::Replaced(replacement) => return RolledBack::Superseded(replacement),
     }
-    report::say(&snapshot.service.name, &Event::Draining { proof: &proof, timeout: snapshot.service.timeout });
-    match drain(&watch, returning, &proof).await {
-        Drained::Complete { .. } => RolledBack::Proven,
-        Drained::TimedOut(remaining) => RolledBack::Unproven(remaining),
+    report::say(&service.name, &Event::Draining { proof, timeout: service.timeout });
+    match drain(&watch, returning, proof, Old::OtherTaskDefinitions).await {
+        Drained::Complete { how, .. } => {
+            report::say(&service.name, &Event::Drained { how: &how });
+            RolledBack::Proven(returning.task_definition.clone())
+        }
+        Drained::TimedOut(remaining) => RolledBack::NotDrained(returning.task_definition.clone(), remaining),
         Drained::Failed(why) => RolledBack::Failed(why),
         Drained::Replaced(replacement) => RolledBack::Superseded(replacement),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::standing::tests::{look, ours, seen},
+        *,
+    };
+    use crate::ecs::Rollout::{Completed, Failed, InProgress};
+
+    fn step(known: bool, look: &Look) -> &'static str {
+        let Deployment { task_definition, before, .. } = ours();
+        let deployment = known.then(ours);
+        let sent = Sent { task_definition, before, proof_of_previous: Proof::Counts, deployment };
+        match decide(&sent, &TaskDefinitionArn("task-definition/api:1".into()), look) {
+            Step::Request => "request",
+            Step::Adopt(_) => "adopt",
+            Step::Wait => "wait",
+            Step::Leave(_) => "leave",
+        }
+    }
+
+    #[test]
+    fn acts_only_while_ours_is_primary() {
+        let back =
+            SeenDeployment { task_definition: seen("1", 0, InProgress).task_definition, ..seen("4", 0, InProgress) };
+        let breaker = SeenDeployment {
+            rollout_reason: "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/0.".into(),
+            ..seen("3", 0, InProgress)
+        };
+        for (what, look, known, unknown) in [
+            ("ours is PRIMARY", look(seen("2", 1, InProgress), vec![seen("1", 1, Completed)]), "request", "request"),
+            ("ECS marked ours FAILED", look(seen("2", 0, Failed), vec![seen("1", 2, Completed)]), "request", "request"),
+            ("as before our update", look(seen("1", 2, Completed), vec![]), "wait", "wait"),
+            ("somebody else's", look(seen("3", 0, InProgress), vec![seen("2", 1, InProgress)]), "leave", "leave"),
+            (
+                "ours FAILED, then somebody",
+                look(seen("3", 0, InProgress), vec![seen("2", 0, Failed)]),
+                "leave",
+                "leave",
+            ),
+            ("ECS rolls back", look(breaker, vec![seen("2", 0, Failed)]), "adopt", "leave"),
+            ("back already", look(back, vec![]), "adopt", "leave"),
+        ] {
+            assert_eq!((step(true, &look), step(false, &look)), (known, unknown), "{what}");
+        }
     }
 }

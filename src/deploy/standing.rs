@@ -32,17 +32,17 @@ pub enum Standing<'a> {
 pub struct Replacement {
     /// The PRIMARY.
     pub by: SeenDeployment,
-    /// Whether ECS shows that it ended our deployment itself: the circuit breaker or an alarm rolls back with a new
-    /// PRIMARY whose reason says so, and marks ours FAILED (dg/deployment-circuit-breaker).
+    /// Whether the PRIMARY's reason says that ECS rolls back by itself, for the circuit breaker or an alarm
+    /// (dg/deployment-circuit-breaker).
     pub by_ecs: bool,
     /// Why ours ended, in ECS's words, where it says so.
     pub reason: String,
 }
 
 impl Replacement {
-    /// Whether it is ECS's own rollback: ECS said so, or it goes to what ran before. The latter is for a look that came
-    /// late, when the reason that ECS gave has already changed.
-    pub fn is_rollback_to(&self, previous: &TaskDefinitionArn) -> bool {
+    /// Whether it undoes ours: ECS says that it rolls back, or the deployment is of what ran before. The latter is for a
+    /// look that came late, when the reason that ECS gave has already changed.
+    pub fn undoes_ours(&self, previous: &TaskDefinitionArn) -> bool {
         self.by_ecs || self.by.task_definition == *previous
     }
 }
@@ -60,10 +60,9 @@ pub fn judge<'a>(ours: &Deployment, look: &'a Look) -> Standing<'a> {
         return Standing::NotShownYet;
     }
     let ended = look.others.iter().find(|other| other.id == ours.id && other.rollout == Some(Rollout::Failed));
-    let rolls_back = primary.rollout_reason.contains("rolling back");
     Standing::Replaced(Replacement {
         by: primary.clone(),
-        by_ecs: rolls_back || ended.is_some(),
+        by_ecs: primary.rollout_reason.contains("rolling back"),
         reason: match ended {
             Some(ended) if !ended.rollout_reason.is_empty() => ended.rollout_reason.clone(),
             _ => primary.rollout_reason.clone(),
@@ -123,7 +122,7 @@ pub(super) mod tests {
             (look(seen("2", 2, Completed), vec![]), "primary"),
             (look(seen("2", 0, Failed), vec![seen("1", 2, Completed)]), "failed"),
             (look(seen("3", 0, InProgress), vec![seen("2", 2, InProgress)]), "replaced"),
-            (look(seen("3", 0, InProgress), vec![seen("2", 0, Failed)]), "rolled back by ECS"),
+            (look(seen("3", 0, InProgress), vec![seen("2", 0, Failed)]), "replaced"),
             (look(rolling_back, vec![]), "rolled back by ECS"),
         ] {
             assert_eq!(verdict(&look), expected, "{look:?}");

@@ -1,14 +1,17 @@
 //! update-service: points a service at a task definition, which starts a deployment, and never starts a second one.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Clients, standing::Deployment};
+use super::{
+    Clients,
+    standing::{Deployment, Replacement},
+};
 use crate::{
     config::Service,
     ecs::{DeploymentId, Error, Fate, Look, TaskDefinitionArn},
-    poll::{self, Backoff, PACE},
+    poll::Backoff,
     report::{self, Event},
     text::excerpt,
 };
@@ -16,60 +19,87 @@ use crate::{
 /// How long a look may be from before a write: "some seconds" in aws/aws-cli#9275.
 pub const READS_MAY_BE_STALE: Duration = Duration::from_secs(10);
 
+/// Why there is no deployment of ours to watch.
+#[derive(Debug)]
+pub enum NotUpdated {
+    /// ECS refused the update: it has not happened.
+    Refused(Error),
+    /// The time for it ran out, and it may have happened.
+    Unclear(Error),
+    /// Another deployment began before ours could.
+    Superseded(Replacement),
+}
+
 /// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `before` is the look
-/// that preceded it. When an answer is lost, the service is looked at for as long as reads may be stale, and only if no
-/// new deployment shows up is the update sent again. An error that is [`Fate::Unknown`] means that the update may have
-/// happened.
+/// that preceded it. Every further try is preceded by a look too: a lost answer may belong to an update that happened,
+/// which shows within the time that reads may be stale, and in the meantime somebody else may have deployed.
 pub async fn update(
     clients: &Clients,
     service: &Service,
     task_definition: &TaskDefinitionArn,
     before: &Look,
     patience: Duration,
-) -> Result<Deployment, Error> {
+) -> Result<Deployment, NotUpdated> {
     let deadline = Instant::now() + patience;
     let before: Vec<_> = before.deployments().map(|deployment| deployment.id.clone()).collect();
     let mut backoff = Backoff::default();
+    let mut unclear = false;
     loop {
         let error = match clients.ecs.update(service, task_definition).await {
-            Ok(look) => match started(&look, task_definition, &before) {
-                Some(deployment) => return Ok(deployment),
-                None => Error::refused("UpdateService", "the answer doesn't show the new deployment"),
+            Ok(look) => match since(&look, task_definition, &before) {
+                Since::Ours(deployment) => return Ok(deployment),
+                // ECS said yes, so the answer can only be late in showing it.
+                Since::Nothing => Error::unknown("UpdateService", "the answer doesn't show the new deployment"),
+                Since::Another(replacement) => return Err(NotUpdated::Superseded(replacement)),
             },
+            Err(error) if error.fate == Fate::Refused && !unclear => return Err(NotUpdated::Refused(error)),
+            Err(error) if error.fate == Fate::Refused => return Err(NotUpdated::Unclear(error)),
             Err(error) => error,
         };
-        if error.fate == Fate::Refused || Instant::now() >= deadline {
-            return Err(error);
-        }
         report::say(&service.name, &Event::Stumbled(&excerpt(&error.to_string())));
-        if error.fate == Fate::Unknown {
-            let found = poll::until(Instant::now() + READS_MAY_BE_STALE, async || {
-                match clients.ecs.look(service).await.ok().and_then(|look| started(&look, task_definition, &before)) {
-                    Some(deployment) => ControlFlow::Break(deployment),
-                    None => ControlFlow::Continue(PACE),
-                }
-            });
-            if let Some(deployment) = found.await {
-                return Ok(deployment);
-            }
-            if Instant::now() >= deadline {
-                return Err(error);
+        unclear |= error.fate == Fate::Unknown;
+        let shows_by = Instant::now() + if error.fate == Fate::Unknown { READS_MAY_BE_STALE } else { Duration::ZERO };
+        loop {
+            sleep(backoff.pause()).await;
+            let look = clients.ecs.look(service).await;
+            match look.as_ref().map(|look| since(look, task_definition, &before)) {
+                Ok(Since::Ours(deployment)) => return Ok(deployment),
+                Ok(Since::Another(replacement)) => return Err(NotUpdated::Superseded(replacement)),
+                Ok(Since::Nothing) if Instant::now() >= shows_by => break,
+                _ if Instant::now() >= deadline.max(shows_by) => break,
+                _ => {}
             }
         }
-        sleep(backoff.pause()).await;
+        if Instant::now() >= deadline {
+            return Err(NotUpdated::Unclear(error));
+        }
     }
 }
 
-/// The deployment that our update started, if `look` shows it: a PRIMARY that was not there before, with our task
-/// definition.
-pub fn started(look: &Look, task_definition: &TaskDefinitionArn, before: &[DeploymentId]) -> Option<Deployment> {
+/// What has begun since the deployments `before` were seen.
+#[derive(Debug)]
+pub enum Since {
+    /// Nothing that this look shows.
+    Nothing,
+    /// The deployment that our update started: a new PRIMARY with our task definition.
+    Ours(Deployment),
+    /// A new PRIMARY with another one.
+    Another(Replacement),
+}
+
+/// Finds out from `look` what has begun since `before`, where the id of our deployment is not known.
+pub fn since(look: &Look, task_definition: &TaskDefinitionArn, before: &[DeploymentId]) -> Since {
     let primary = &look.primary;
-    let is_ours = !before.contains(&primary.id) && primary.task_definition == *task_definition;
-    is_ours.then(|| Deployment {
-        id: primary.id.clone(),
-        task_definition: task_definition.clone(),
-        before: before.to_vec(),
-    })
+    if before.contains(&primary.id) {
+        Since::Nothing
+    } else if primary.task_definition == *task_definition {
+        // What ours displaced may have begun after `before` was seen.
+        let displaced = look.others.iter().map(|other| other.id.clone());
+        let before = before.iter().cloned().chain(displaced).collect();
+        Since::Ours(Deployment { id: primary.id.clone(), task_definition: task_definition.clone(), before })
+    } else {
+        Since::Another(Replacement { by: primary.clone(), by_ecs: false, reason: primary.rollout_reason.clone() })
+    }
 }
 
 #[cfg(test)]
@@ -81,14 +111,26 @@ mod tests {
     use crate::ecs::Rollout::{Completed, InProgress};
 
     #[test]
+    fn what_ours_displaced_was_there_before_it() {
+        let ours = ours();
+        let late = look(seen("2", 0, InProgress), vec![seen("foreign", 1, InProgress), seen("1", 2, Completed)]);
+        let Since::Ours(found) = since(&late, &ours.task_definition, &ours.before) else { panic!("ours is PRIMARY") };
+        assert!(found.before.contains(&DeploymentId("foreign".into())));
+    }
+
+    #[test]
     fn only_a_new_primary_with_our_task_definition_is_ours() {
         let ours = ours();
-        let found = |id: &str| {
+        let begun = |id: &str| {
             let look = look(seen(id, 0, InProgress), vec![seen("1", 2, Completed)]);
-            started(&look, &ours.task_definition, &ours.before).is_some()
+            match since(&look, &ours.task_definition, &ours.before) {
+                Since::Nothing => "nothing",
+                Since::Ours(_) => "ours",
+                Since::Another(_) => "another",
+            }
         };
-        assert!(found("2"));
-        assert!(!found("1"));
-        assert!(!found("3"));
+        assert_eq!(begun("1"), "nothing");
+        assert_eq!(begun("2"), "ours");
+        assert_eq!(begun("3"), "another");
     }
 }

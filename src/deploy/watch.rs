@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, fmt::Write as _, time::Duration};
 
+use reqwest::Url;
 use tokio::time::Instant;
 
 use super::{Clients, standing::Deployment};
@@ -27,8 +28,10 @@ pub struct Watch<'a> {
     last_look: RefCell<Option<(Look, Instant)>>,
     last_answer: RefCell<Option<Answer>>,
     said: RefCell<Said>,
-    answers_said: RefCell<Said>,
+    said_of_tasks: RefCell<Said>,
+    said_of_answers: RefCell<Said>,
     backoff: RefCell<Backoff>,
+    backoff_of_tasks: RefCell<Backoff>,
 }
 
 /// The last line of one kind, and when it was printed.
@@ -56,8 +59,10 @@ impl<'a> Watch<'a> {
             last_look: RefCell::default(),
             last_answer: RefCell::default(),
             said: RefCell::default(),
-            answers_said: RefCell::default(),
+            said_of_tasks: RefCell::default(),
+            said_of_answers: RefCell::default(),
             backoff: RefCell::default(),
+            backoff_of_tasks: RefCell::default(),
         }
     }
 
@@ -80,17 +85,26 @@ impl<'a> Watch<'a> {
 
     /// The tasks that are to run; a failed look gives the pause until the next.
     pub async fn tasks(&self) -> Result<Vec<Task>, Duration> {
-        self.clients.ecs.tasks(self.service, Meant::ToRun).await.map_err(|error| {
-            let line = format!("ECS could not be asked for the tasks ({}); trying again", excerpt(&error.to_string()));
-            self.said.borrow_mut().say(self.service, line);
-            self.backoff.borrow_mut().pause().max(PACE)
-        })
+        match self.clients.ecs.tasks(self.service, Meant::ToRun).await {
+            Ok(tasks) => {
+                self.backoff_of_tasks.borrow_mut().reset();
+                Ok(tasks)
+            }
+            Err(error) => {
+                let error = excerpt(&error.to_string());
+                let line = format!("ECS could not be asked for the tasks ({error}); trying again");
+                self.said_of_tasks.borrow_mut().say(self.service, line);
+                Err(self.backoff_of_tasks.borrow_mut().pause().max(PACE))
+            }
+        }
     }
 
-    /// Takes note of what the url answered.
-    pub fn answered(&self, answer: &Answer) {
-        self.answers_said.borrow_mut().say(self.service, format!("the url {answer}"));
+    /// One request of the url.
+    pub async fn ask(&self, url: &Url) -> Answer {
+        let answer = self.clients.ping.get(url, self.service.request_timeout()).await;
+        self.said_of_answers.borrow_mut().say(self.service, format!("the url {answer}"));
         *self.last_answer.borrow_mut() = Some(answer.clone());
+        answer
     }
 
     /// The last look that succeeded.

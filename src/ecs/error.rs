@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::http::HttpResponse;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 
@@ -19,8 +20,9 @@ pub struct Error {
 pub enum Fate {
     /// ECS said no, or the request could not even be made: repeating it is no use.
     Refused,
-    /// ECS had no time for it (ThrottlingException): nothing happened, and it may be repeated.
-    Throttled,
+    /// ECS had no time for it (ThrottlingException), or credentials could not be had at the moment: nothing happened, and
+    /// it may be repeated.
+    Deferred,
     /// No answer, or a server's error: it may have happened, and may be repeated once that is clear.
     Unknown,
 }
@@ -31,10 +33,15 @@ impl Error {
         Self { fate: Fate::Refused, operation, message: message.into() }
     }
 
+    /// An answer that leaves open whether what was asked has happened.
+    pub fn unknown(operation: &'static str, message: impl Into<String>) -> Self {
+        Self { fate: Fate::Unknown, operation, message: message.into() }
+    }
+
     /// A request that ECS had no time for.
     #[cfg(test)]
     pub fn throttled(operation: &'static str) -> Self {
-        Self { fate: Fate::Throttled, operation, message: "ThrottlingException: Rate exceeded".into() }
+        Self { fate: Fate::Deferred, operation, message: "ThrottlingException: Rate exceeded".into() }
     }
 
     /// The way out, where one is known.
@@ -49,7 +56,7 @@ impl Error {
         } else if says("redentials") {
             Some("gehen finds credentials where the aws CLI does: check with `aws sts get-caller-identity`".into())
         } else if says("ClusterNotFound") {
-            Some("check `cluster` in the file, and that the credentials are those of the cluster's account".into())
+            Some("check `cluster` and its region in the file, and that the credentials are those of its account".into())
         } else {
             None
         }
@@ -72,11 +79,13 @@ where
     let code = error.code().unwrap_or_default().to_owned();
     let fate = match error {
         _ if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" => {
-            Fate::Throttled
+            Fate::Deferred
         }
         SdkError::ConstructionFailure(_) => Fate::Refused,
-        // Without credentials nothing was sent; a broken connection may have carried the request.
-        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => Fate::Refused,
+        SdkError::DispatchFailure(_) if credentials_error(error).is_some() => match credentials_error(error) {
+            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => Fate::Deferred,
+            _ => Fate::Refused,
+        },
         SdkError::ServiceError(answer) if answer.raw().status().as_u16() < 500 => Fate::Refused,
         _ => Fate::Unknown,
     };
@@ -88,12 +97,17 @@ where
     Error { fate, operation, message }
 }
 
+/// What kept credentials from being found, if that is why the request was not even sent.
+fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
+    std::iter::successors(Some(error), |cause| cause.source()).find_map(|cause| cause.downcast_ref())
+}
+
 /// The error and its causes, outermost first, each said once.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let text = cause.to_string();
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if !said.iter().any(|earlier| earlier.contains(&text)) {
             said.push(text);
         }

@@ -47,11 +47,6 @@ impl Look {
     pub fn deployments(&self) -> impl Iterator<Item = &SeenDeployment> {
         std::iter::once(&self.primary).chain(&self.others)
     }
-
-    /// Tasks of the deployments other than the PRIMARY that run or are about to: those that a request may still reach.
-    pub fn other_tasks(&self) -> usize {
-        self.others.iter().map(|deployment| deployment.running + deployment.pending).sum()
-    }
 }
 
 /// One deployment as DescribeServices shows it (API_Deployment).
@@ -97,9 +92,12 @@ pub enum Meant {
 
 /// One task (API_Task).
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "ECS calls it the task definition")]
 pub struct Task {
     /// The last part of its ARN.
     pub id: String,
+    /// The task definition that it runs.
+    pub task_definition: TaskDefinitionArn,
     /// The id of the deployment that started it.
     pub started_by: Option<DeploymentId>,
     /// Where it is in its life, such as RUNNING, DEACTIVATING, STOPPED.

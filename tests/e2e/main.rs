@@ -1,5 +1,12 @@
 //! End-to-end tests: the real gehen binary against the local ECS, each a story of one deploy.
 
+mod readme;
 mod support;
 
+mod config;
 mod deploys;
+mod drains;
+mod faults;
+mod rollbacks;
+mod task_definitions;
+mod usage;

@@ -97,7 +97,7 @@ impl Gehen {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the gehen binary can be started");
-        Running { child, since }
+        Running { child, since, said: Vec::new() }
     }
 }
 
@@ -105,9 +105,23 @@ impl Gehen {
 pub struct Running {
     pub child: std::process::Child,
     since: Instant,
+    said: Vec<u8>,
 }
 
 impl Running {
+    /// Waits until stderr contains `text`; the run goes on.
+    #[track_caller]
+    pub fn until_it_says(mut self, text: &str) -> Self {
+        let pipe = self.child.stderr.as_mut().expect("stderr is piped");
+        let mut byte = [0];
+        while !self.said.ends_with(text.as_bytes()) {
+            let read = pipe.read(&mut byte).expect("stderr can be read");
+            assert!(read > 0, "the run ended without `{text}`:\n{}", String::from_utf8_lossy(&self.said));
+            self.said.push(byte[0]);
+        }
+        self
+    }
+
     /// Waits for the end of the run.
     pub fn wait(mut self) -> Run {
         let mut stdout = self.child.stdout.take().expect("stdout is piped");
@@ -115,7 +129,7 @@ impl Running {
             let mut text = String::new();
             stdout.read_to_string(&mut text).map(|_| text)
         });
-        let mut stderr = String::new();
+        let mut stderr = String::from_utf8(self.said).expect("stderr is UTF-8");
         let mut pipe = self.child.stderr.take().expect("stderr is piped");
         pipe.read_to_string(&mut stderr).expect("stderr is UTF-8");
         let stdout = reader.join().expect("the reader ends").expect("stdout is UTF-8");
@@ -155,6 +169,23 @@ impl Run {
         self
     }
 
+    /// The line in which the run's end tells of `service`, and those below it that tell why and what to do.
+    #[track_caller]
+    pub fn end_of(&self, service: &str) -> String {
+        let lines = self.stderr.lines().filter_map(|line| line.strip_prefix(&format!("{service}: ")));
+        let end = lines.collect::<Vec<_>>().join("\n");
+        assert!(!end.is_empty(), "no last line tells of `{service}` in:\n{}", self.stderr);
+        end
+    }
+
+    /// Asserts that the end of `service` begins with `text`.
+    #[track_caller]
+    pub fn ends(&self, service: &str, text: &str) -> &Self {
+        let end = self.end_of(service);
+        assert!(end.starts_with(text), "the end of `{service}` is not `{text}` but:\n{end}\nin:\n{}", self.stderr);
+        self
+    }
+
     /// stderr with what differs from run to run made equal: times, deployment and task ids, ports and durations.
     pub fn transcript(&self) -> String {
         self.stderr.lines().map(|line| steady(line) + "\n").collect()
@@ -171,14 +202,77 @@ fn steady(line: &str) -> String {
         ("ecs-svc/", char::is_numeric as fn(char) -> bool, "ID"),
         ("(task ", |character: char| character.is_ascii_hexdigit(), "TASK"),
         ("127.0.0.1:", char::is_numeric, "PORT"),
+        (" in ", char::is_numeric, "SECONDS"),
+        (" after ", char::is_numeric, "SECONDS"),
     ] {
         let mut from = 0;
         while let Some(found) = line[from..].find(before) {
             let start = from + found + before.len();
             let end = line[start..].find(|character| !digits(character)).map_or(line.len(), |length| start + length);
+            if start == end {
+                from = start;
+                continue;
+            }
             line.replace_range(start..end, placeholder);
             from = start + placeholder.len();
         }
     }
     line
+}
+
+impl Gehen {
+    /// Puts a file into the folder that the run starts in, over the one that is there.
+    pub fn with_file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.folder.path().join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).expect("a folder in the run's own folder can be made");
+        }
+        std::fs::write(path, content).expect("a file in the run's own folder can be written");
+        self
+    }
+
+    /// The place of a file in the folder that the run starts in.
+    pub fn place_of(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Runs gehen with these arguments while nobody reads what it prints: both pipes are closed at the other end.
+    pub fn run_unheard(&self, arguments: &[&str]) -> ExitStatus {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+            drop(reader);
+            writer
+        };
+        Command::new(env!("CARGO_BIN_EXE_gehen"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(closed())
+            .stderr(closed())
+            .status()
+            .expect("the gehen binary can be started")
+    }
+}
+
+impl Run {
+    /// Asserts that all that was printed is this one line on stderr.
+    #[track_caller]
+    pub fn says_only(&self, line: &str) -> &Self {
+        assert_eq!((self.stderr.as_str(), self.stdout.as_str()), (format!("{line}\n").as_str(), ""));
+        self
+    }
+
+    /// Asserts that `line` is a whole line of stderr.
+    #[track_caller]
+    pub fn says_line(&self, line: &str) -> &Self {
+        assert!(self.stderr.lines().any(|said| said == line), "`{line}` is no line of:\n{}", self.stderr);
+        self
+    }
+}
+
+/// The bodies of the requests of this operation, in their order.
+pub fn bodies(ecs: &LocalEcs, operation: &str) -> Vec<serde_json::Value> {
+    ecs.requests().into_iter().filter(|request| request.operation == operation).map(|request| request.body).collect()
 }

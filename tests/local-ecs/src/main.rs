@@ -53,7 +53,9 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         ecs.version(&tag, behaviour);
     }
     println!("export AWS_ENDPOINT_URL={}", ecs.endpoint());
-    println!("export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_REGION=us-east-1");
+    println!(
+        "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1"
+    );
     loop {
         thread::sleep(Duration::from_hours(1));
     }
