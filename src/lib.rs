@@ -12,13 +12,21 @@ mod outcome;
 mod ping;
 mod poll;
 mod report;
+mod signals;
 mod text;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 
-use crate::{cli::Command, deploy::Clients, ecs::Ecs, git_sha::GitSha, ping::Ping};
+use crate::{
+    cli::Command,
+    deploy::{Clients, NotBegun},
+    ecs::Ecs,
+    git_sha::GitSha,
+    ping::Ping,
+    signals::{Cancel, Listener},
+};
 
 /// Does what the arguments ask for; they are those that follow the program's name. Lines for people go to stderr,
 /// results that a script reads to stdout. Gives 0 for deployed, 1 for failed, 2 for live but not drained.
@@ -48,17 +56,34 @@ fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
     report::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let clients = Clients { ecs: Ecs::connect(&config.services).await?, ping: Ping::new()? };
-        Ok(match deploy::deploy(&clients, &config.services, version).await {
-            Ok(ended) => {
-                report::summary(&ended);
-                outcome::exit_code(ended.iter().map(|ended| &ended.outcome))
+    let code = runtime.block_on(async {
+        let (listener, cancel) = (Listener::new()?, Cancel::default());
+        let run = async {
+            let clients = Clients { ecs: Ecs::connect(&config.services).await?, ping: Ping::new()? };
+            Ok(match deploy::deploy(&clients, &config.services, version, &cancel).await {
+                Ok(ended) => {
+                    report::summary(&ended);
+                    outcome::exit_code(ended.iter().map(|ended| &ended.outcome))
+                }
+                Err(NotBegun::Problems(problems)) => {
+                    report::problems(&problems);
+                    1
+                }
+                Err(NotBegun::Cancelled(by)) => {
+                    report::cancelled_before_the_first_write(by);
+                    1
+                }
+            })
+        };
+        tokio::select! {
+            code = run => code,
+            () = listener.listen(&cancel) => {
+                report::abandoned();
+                Ok(1)
             }
-            Err(problems) => {
-                report::problems(&problems);
-                1
-            }
-        })
-    })
+        }
+    });
+    // A name that is still being looked up must not hold up the exit.
+    runtime.shutdown_background();
+    code
 }

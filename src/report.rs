@@ -19,7 +19,7 @@ use tracing_subscriber::{
 
 use crate::{
     deploy::{Attempt, Problems, Proof, RolledBack},
-    ecs::{DeploymentId, ImageChange, Look, TaskDefinitionArn},
+    ecs::{DeploymentId, ImageChange, Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     text::{counted, duration, escape, excerpt},
@@ -54,18 +54,24 @@ pub enum Event<'a> {
     /// A rollback is about to be requested.
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
     /// The service goes back without gehen's doing.
-    GoesBackByItself { to: &'a TaskDefinitionArn },
+    GoesBackByItself { to: &'a TaskDefinitionArn, by_ecs: bool },
+    /// The update took the place of a deployment that somebody else began a moment before.
+    Displaced(&'a SeenDeployment),
 }
 
 impl Event<'_> {
     fn level(&self) -> Level {
         match self {
-            Self::Ended { attempt: Attempt::Failed(_) | Attempt::Superseded(_), .. } => Level::ERROR,
+            Self::Ended {
+                attempt: Attempt::Failed(_) | Attempt::NotBegun(_) | Attempt::Superseded(_) | Attempt::Cancelled(_),
+                ..
+            } => Level::ERROR,
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { .. }), .. }
             | Self::Stumbled(_)
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
-            | Self::GoesBackByItself { .. } => Level::WARN,
+            | Self::GoesBackByItself { .. }
+            | Self::Displaced(_) => Level::WARN,
             _ => Level::INFO,
         }
     }
@@ -121,8 +127,11 @@ impl fmt::Display for Event<'_> {
                 write!(formatter, "live, but not drained after {}: {remaining}", duration(*took))
             }
             Self::Ended { attempt: Attempt::Live(_), took } => write!(formatter, "deployed in {}", duration(*took)),
-            Self::Ended { attempt: Attempt::Failed(why), took } => {
+            Self::Ended { attempt: Attempt::Failed(why) | Attempt::NotBegun(why), took } => {
                 write!(formatter, "failed after {}: {why}", duration(*took))
+            }
+            Self::Ended { attempt: Attempt::Cancelled(by), took } => {
+                write!(formatter, "cancelled by {by} after {}", duration(*took))
             }
             Self::Ended { attempt: Attempt::Superseded(replacement), .. } => write!(
                 formatter,
@@ -130,9 +139,17 @@ impl fmt::Display for Event<'_> {
                 replacement.by.task_definition, replacement.by.id
             ),
             Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
-            Self::GoesBackByItself { to } => {
+            Self::GoesBackByItself { to, by_ecs: true } => {
                 write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
             }
+            Self::GoesBackByItself { to, by_ecs: false } => {
+                write!(formatter, "a deployment of {to} has begun already; watching until it is proven")
+            }
+            Self::Displaced(other) => write!(
+                formatter,
+                "this update displaced deployment {} of {}, which somebody else began a moment before",
+                other.id, other.task_definition
+            ),
         }
     }
 }
@@ -242,6 +259,16 @@ pub fn problems(problems: &Problems) {
     last("nothing has been changed");
 }
 
+/// The end of a run that a signal ended before anything was changed.
+pub fn cancelled_before_the_first_write(by: &str) {
+    last(&format!("error: cancelled by {by}; nothing has been changed"));
+}
+
+/// The end of a run that a person ended while a cancelled run was being undone.
+pub fn abandoned() {
+    last("error: ended by a second Ctrl-C while services were going back: check what each of them runs");
+}
+
 /// The end of a run that could not begin.
 pub fn error(message: &str) {
     last(&format!("error: {message}"));
@@ -292,6 +319,10 @@ impl fmt::Display for Conclusion<'_> {
                             "ROLLED BACK to {} in {took}, live again but not drained: {what}",
                             self.named(to)
                         )
+                    }
+                    RolledBack::Requested(to) => {
+                        let to = self.named(to);
+                        write!(formatter, "ROLLBACK REQUESTED after {took}, not proven: ECS is putting {to} back")
                     }
                     RolledBack::Unchanged => {
                         write!(formatter, "NOT UPDATED after {took}: the update did not happen, {before} stayed")

@@ -68,7 +68,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             Standing::Replaced(replacement) => return ControlFlow::Break(Seen::Replaced(replacement)),
             Standing::Primary(primary) => primary,
         };
-        if !counts_agree(&look, proof, old) {
+        if !counts_agree(&look, ours.relieves_all, proof, old) {
             return ControlFlow::Continue(PACE);
         }
         match asked {
@@ -86,7 +86,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
         Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
         Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
         Some(Seen::Replaced(replacement)) => Drained::Replaced(replacement),
-        None if still_live(ours, watch.last_look().as_ref(), watch.last_answer().as_ref(), proof) => {
+        None if is_still_live(watch, ours, proof, old).await => {
             Drained::TimedOut(format!("{}; at last: {}", remaining(watch, ours, old).await, watch.explain().await))
         }
         None => Drained::Failed(format!(
@@ -108,19 +108,27 @@ enum Seen {
 ///
 /// While ECS counts failed tasks, those that run now may be on their way to crash (failedTasks falls back to 0 when one
 /// runs, API_Deployment). Without a url the counts are all the proof there is: behind a load balancer with a
-/// minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is healthy; elsewhere RUNNING
-/// doesn't mean healthy, and the rollout must be COMPLETED too, where ECS says how far it is.
-fn counts_agree(look: &Look, proof: &Proof, old: Old) -> bool {
+/// minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is healthy, if all desired
+/// tasks ran before (`relieves_all`); elsewhere RUNNING doesn't mean healthy, and the rollout must be COMPLETED too,
+/// where ECS says how far it is.
+fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> bool {
     let ours = &look.primary;
     let begun = ours.desired > 0 || look.desired == 0;
-    let vouched = matches!(proof, Proof::Url { .. }) || (look.load_balanced && look.minimum_healthy_percent >= 100);
-    let is_old = |other: &&SeenDeployment| old == Old::Every || other.task_definition != ours.task_definition;
-    let old_tasks: usize = look.others.iter().filter(is_old).map(|other| other.running + other.pending).sum();
+    let by_balancer = look.load_balanced && look.minimum_healthy_percent >= 100 && relieves_all;
+    let vouched = matches!(proof, Proof::Url { .. }) || by_balancer;
     begun
         && ours.running == ours.desired
         && ours.failed_tasks == 0
-        && old_tasks == 0
+        && old_tasks(look, old) == 0
         && (vouched || matches!(ours.rollout, None | Some(Rollout::Completed)))
+}
+
+/// How many tasks that must be gone run, or are about to.
+fn old_tasks(look: &Look, old: Old) -> usize {
+    let welcome = |other: &SeenDeployment| {
+        old == Old::OtherTaskDefinitions && other.task_definition == look.primary.task_definition
+    };
+    look.others.iter().filter(|other| !welcome(other)).map(|other| other.running + other.pending).sum()
 }
 
 /// How many answers in a row must show the new version: each task of it twice on average, but at least 5, and at most
@@ -139,16 +147,42 @@ async fn only_shows(watch: &Watch<'_>, url: &Url, version: &GitSha, requests: us
     true
 }
 
-/// Whether the new version, which the deploy check saw live, still is, as far as the last look and the last answer say:
-/// all its tasks run, none failed since, and the url names a version, be it the old one.
-fn still_live(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>, proof: &Proof) -> bool {
-    let tasks_run = look.is_none_or(|look| match judge(ours, look) {
+/// Whether the new version, which the deploy check saw live, still is, now that the time has run out: by the last look,
+/// by the url's last answer, which gets a second and a third chance, and without a url by the health of its tasks.
+async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> bool {
+    let (answer, healthy) = match proof {
+        Proof::Url { url, .. } => match watch.last_answer() {
+            Some(Answer::Failed(_)) => {
+                let limit = watch.service.request_timeout();
+                (Some(watch.clients.ping.get_patiently(url, limit).await), true)
+            }
+            answer => (answer, true),
+        },
+        Proof::Counts => {
+            let tasks = watch.tasks().await.unwrap_or_default();
+            (None, !tasks.iter().any(|task| task.started_by.as_ref() == Some(&ours.id) && task.unhealthy))
+        }
+    };
+    healthy && speaks_for_it(ours, watch.last_look().as_ref(), answer.as_ref(), old)
+}
+
+/// Whether the last look and the last answer, if there were any, fit a version that is live and only waits for old tasks
+/// to go: some of its tasks run, none failed since, old ones remain, and the url names a version, be it the old one.
+fn speaks_for_it(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>, old: Old) -> bool {
+    let looks_live = look.is_none_or(|look| match judge(ours, look) {
         Standing::NotShownYet => true,
-        Standing::Primary(seen) => seen.running >= seen.desired && seen.failed_tasks == 0,
+        Standing::Primary(seen) => seen.running > 0 && seen.failed_tasks == 0 && is_delayed(look, old),
         Standing::Failed(_) | Standing::Replaced(_) => false,
     });
-    let answers = matches!(proof, Proof::Counts) || matches!(answer, None | Some(Answer::Version(_)));
-    tasks_run && answers
+    looks_live && matches!(answer, None | Some(Answer::Version(_)))
+}
+
+/// Whether there is something to wait for that is no fault of the new version: old tasks, or desired ones that are on
+/// their way, or a rollout that ECS has not completed.
+fn is_delayed(look: &Look, old: Old) -> bool {
+    old_tasks(look, old) > 0
+        || look.primary.running < look.primary.desired
+        || look.primary.rollout == Some(Rollout::InProgress)
 }
 
 /// Whether `task` belongs to what is to be gone.
@@ -197,7 +231,7 @@ mod tests {
     }
 
     fn agree(look: &Look, proof: &Proof) -> bool {
-        counts_agree(look, proof, Old::Every)
+        counts_agree(look, true, proof, Old::Every)
     }
 
     #[test]
@@ -240,10 +274,10 @@ mod tests {
     fn tasks_that_never_left_the_previous_version_are_welcome_after_a_rollback() {
         let SeenDeployment { task_definition, .. } = seen("2", 0, InProgress);
         let same = look(seen("2", 2, InProgress), vec![SeenDeployment { task_definition, ..seen("1", 2, Completed) }]);
-        assert!(counts_agree(&same, &Proof::Counts, Old::OtherTaskDefinitions));
-        assert!(!counts_agree(&same, &Proof::Counts, Old::Every));
+        assert!(counts_agree(&same, true, &Proof::Counts, Old::OtherTaskDefinitions));
+        assert!(!counts_agree(&same, true, &Proof::Counts, Old::Every));
         let other = look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]);
-        assert!(!counts_agree(&other, &Proof::Counts, Old::OtherTaskDefinitions));
+        assert!(!counts_agree(&other, true, &Proof::Counts, Old::OtherTaskDefinitions));
     }
 
     #[test]
@@ -257,15 +291,26 @@ mod tests {
     fn claims_that_the_version_is_live_only_if_nothing_speaks_against_it() {
         let version = |text: &str| Answer::Version(text.parse().expect("a Git SHA"));
         let full = || look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]);
-        let live =
-            |look: Option<Look>, answer: Option<Answer>| still_live(&ours(), look.as_ref(), answer.as_ref(), &by_url());
+        let live = |look: Option<Look>, answer: Option<Answer>| {
+            speaks_for_it(&ours(), look.as_ref(), answer.as_ref(), Old::Every)
+        };
         assert!(live(Some(full()), Some(version("abcdef1"))));
         assert!(live(Some(full()), Some(version("0000000"))));
         assert!(live(None, None));
+        assert!(live(Some(look(SeenDeployment { desired: 4, ..seen("2", 2, InProgress) }, vec![])), None));
         assert!(!live(Some(full()), Some(Answer::Failed("answers 503".into()))));
-        assert!(!live(Some(look(seen("2", 1, InProgress), vec![])), None));
+        assert!(!live(Some(full()), Some(Answer::NoVersion(None))));
+        assert!(!live(Some(look(seen("2", 0, InProgress), vec![seen("1", 2, Completed)])), None));
+        assert!(!live(Some(look(seen("2", 2, Completed), vec![])), None));
         let failing = SeenDeployment { failed_tasks: 1, ..seen("2", 2, InProgress) };
-        assert!(!live(Some(look(failing, vec![])), None));
-        assert!(still_live(&ours(), Some(&full()), Some(&Answer::NoVersion(None)), &Proof::Counts));
+        assert!(!live(Some(look(failing, vec![seen("1", 1, Completed)])), None));
+    }
+
+    #[test]
+    fn a_load_balancer_vouches_only_where_it_had_tasks_to_relieve() {
+        let fresh = look(seen("2", 2, InProgress), vec![]);
+        assert!(counts_agree(&fresh, true, &Proof::Counts, Old::Every));
+        assert!(!counts_agree(&fresh, false, &Proof::Counts, Old::Every));
+        assert!(counts_agree(&look(seen("2", 2, Completed), vec![]), false, &Proof::Counts, Old::Every));
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     ping::Ping,
     poll,
     report::{self, Event},
+    signals::Cancel,
     text::excerpt,
 };
 
@@ -57,15 +58,36 @@ pub struct Clients {
 /// What preflight found that must be mended before anything is changed: the service, and what is wrong.
 pub type Problems = Vec<(String, Error)>;
 
-/// Deploys `version` to `services`, one after another, and gives how each ended, in their order. Nothing has been
-/// changed when preflight finds problems.
-pub async fn deploy(clients: &Clients, services: &[Service], version: &GitSha) -> Result<Vec<Ended>, Problems> {
-    let snapshots = look_at_all(clients, services, version).await?;
+/// Why a run ended before anything was changed.
+pub enum NotBegun {
+    /// Preflight found problems.
+    Problems(Problems),
+    /// A signal, by its name.
+    Cancelled(&'static str),
+}
+
+/// Deploys `version` to `services`, one after another, and gives how each ended, in their order. A signal that `cancel`
+/// knows of undoes what was begun, as a failure does, without waiting for proof.
+pub async fn deploy(
+    clients: &Clients,
+    services: &[Service],
+    version: &GitSha,
+    cancel: &Cancel,
+) -> Result<Vec<Ended>, NotBegun> {
+    let snapshots = tokio::select! {
+        biased;
+        by = cancel.cancelled() => return Err(NotBegun::Cancelled(by)),
+        looks = look_at_all(clients, services, version) => looks.map_err(NotBegun::Problems)?,
+    };
     let mut turns: Vec<Turn<'_>> = Vec::new();
     let mut then = Next::GoOn;
     for snapshot in &snapshots {
         let (since, mut sent) = (Instant::now(), None);
-        let attempt = attempt(clients, snapshot, &mut sent).await;
+        let attempt = tokio::select! {
+            biased;
+            by = cancel.cancelled() => Attempt::Cancelled(by),
+            attempt = attempt(clients, snapshot, &mut sent) => attempt,
+        };
         then = next(&attempt);
         report::say(&snapshot.service.name, &Event::Ended { attempt: &attempt, took: since.elapsed() });
         turns.push(Turn { snapshot, took: since.elapsed(), sent, attempt });
@@ -74,19 +96,24 @@ pub async fn deploy(clients: &Clients, services: &[Service], version: &GitSha) -
         }
     }
     let mut rollbacks = match then {
-        Next::RollBack => roll_all_back(clients, &turns).await,
+        Next::RollBack => roll_all_back(clients, &turns, cancel).await,
         Next::GoOn | Next::Stop => turns.iter().map(|_| None).collect(),
     }
     .into_iter();
-    let failed = turns.iter().find(|turn| matches!(turn.attempt, Attempt::Failed(_)));
-    let failed = failed.map(|turn| turn.snapshot.service.name.clone()).unwrap_or_default();
+    let why = turns.last().and_then(|turn| match &turn.attempt {
+        Attempt::Failed(_) => Some(format!("service `{}` failed", turn.snapshot.service.name)),
+        Attempt::Cancelled(by) => Some(format!("the run was cancelled by {by}")),
+        Attempt::Live(_) | Attempt::NotBegun(_) | Attempt::Superseded(_) => None,
+    });
+    let why = why.unwrap_or_default();
+    let patience = if cancel.is_cancelled() { LAST_LOOK_PATIENCE / 4 } else { LAST_LOOK_PATIENCE };
     let mut turns = turns.into_iter();
     let conclusions = snapshots.iter().map(|snapshot| {
         let turn = turns.next();
         let (rollback, undoing) = rollbacks.next().flatten().unzip();
         let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
-        let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &failed));
-        conclude(clients, snapshot, outcome, took)
+        let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &why));
+        conclude(clients, snapshot, outcome, took, patience)
     });
     let conclusions: Vec<_> = conclusions.collect();
     Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
@@ -131,8 +158,12 @@ pub enum Attempt {
     Live(Outcome),
     /// It failed, and why.
     Failed(String),
+    /// Nothing of it was tried, because ECS could not be asked, and why.
+    NotBegun(String),
     /// Somebody else's deployment has taken over.
     Superseded(Replacement),
+    /// A signal ended the run, by its name.
+    Cancelled(&'static str),
 }
 
 /// What follows for the run from how one service ended.
@@ -148,8 +179,8 @@ enum Next {
 fn next(attempt: &Attempt) -> Next {
     match attempt {
         Attempt::Live(_) => Next::GoOn,
-        Attempt::Superseded(_) => Next::Stop,
-        Attempt::Failed(_) => Next::RollBack,
+        Attempt::NotBegun(_) | Attempt::Superseded(_) => Next::Stop,
+        Attempt::Failed(_) | Attempt::Cancelled(_) => Next::RollBack,
     }
 }
 
@@ -160,11 +191,8 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
     let say = |event: &Event<'_>| report::say(&service.name, event);
     let (before, proofs) = match look_again(clients, snapshot).await {
         Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
-        Ok((look, _)) => {
-            let reason = look.primary.rollout_reason.clone();
-            return Attempt::Superseded(Replacement { by: look.primary, by_ecs: false, reason });
-        }
-        Err(error) => return Attempt::Failed(explain(&error)),
+        Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
+        Err(error) => return Attempt::NotBegun(explain(&error)),
     };
     let revision = match register(clients, snapshot).await {
         Ok(revision) => revision,
@@ -179,6 +207,22 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
     if service.url.is_some() && matches!(proof, Proof::Counts) {
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
+    // Registering may have taken a while: what is displaced must be what was looked at.
+    let before = match poll::answered(UPDATE_PATIENCE, async || clients.ecs.look(service).await).await {
+        Ok(look) if look.primary.id == before.primary.id => look,
+        Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
+        Err(error) => return Attempt::NotBegun(explain(&error)),
+    };
+    let replaced = |replacement: Replacement| {
+        if !replacement.undoes(&revision.arn, snapshot.previous()) {
+            Attempt::Superseded(replacement)
+        } else if replacement.by_ecs {
+            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
+        } else {
+            let by = &replacement.by;
+            Attempt::Failed(format!("the service was put back to {} by deployment {}", by.task_definition, by.id))
+        }
+    };
     let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
     *sent = Some(Sent { task_definition: revision.arn.clone(), before: ids, proof_of_previous, deployment: None });
     let ours = match update(clients, service, &revision.arn, &before, UPDATE_PATIENCE).await {
@@ -188,22 +232,12 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
             *sent = None;
             return Attempt::Failed(explain(&error));
         }
-        Err(NotUpdated::Superseded(replacement)) => return Attempt::Superseded(replacement),
+        Err(NotUpdated::Superseded(replacement)) => return replaced(replacement),
     };
     if let Some(sent) = sent {
         sent.deployment = Some(ours.clone());
     }
     say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
-    let replaced = |replacement: Replacement| {
-        if replacement.by_ecs {
-            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
-        } else if replacement.undoes_ours(snapshot.previous()) {
-            let by = &replacement.by;
-            Attempt::Failed(format!("the service was put back to {} by deployment {}", by.task_definition, by.id))
-        } else {
-            Attempt::Superseded(replacement)
-        }
-    };
 
     let watch = Watch::new(clients, service, &ours);
     say(&Event::Checking { proof: &proof, timeout: service.timeout });
@@ -233,7 +267,7 @@ fn explain(error: &Error) -> String {
 
 /// Undoes every update of this run, side by side, the newest requested first. Gives what became of each turn's service
 /// and how long that took, in the order of the turns; none for those that were not updated.
-async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>]) -> Vec<Option<(RolledBack, Duration)>> {
+async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>], cancel: &Cancel) -> Vec<Option<(RolledBack, Duration)>> {
     let since = Instant::now();
     let mut places = vec![Place::default()];
     for _ in 1..turns.len() {
@@ -242,7 +276,7 @@ async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>]) -> Vec<Option<(Rol
         places.push(place);
     }
     let rollbacks = turns.iter().rev().zip(places).map(async |(turn, place)| match &turn.sent {
-        Some(sent) => Some((roll_back(clients, turn.snapshot, sent, place).await, since.elapsed())),
+        Some(sent) => Some((roll_back(clients, turn.snapshot, sent, place, cancel).await, since.elapsed())),
         None => None,
     });
     let mut rollbacks = join_all(rollbacks).await;
@@ -250,21 +284,28 @@ async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>]) -> Vec<Option<(Rol
     rollbacks
 }
 
-/// How a service ended, all told; `failed` is the name of the service whose failure ended the run.
-fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, failed: &str) -> Outcome {
+/// How a service ended, all told; `ended` is why the whole run did.
+fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, ended: &str) -> Outcome {
     match (turn.attempt, rollback) {
         (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
-        (_, Some(rollback)) => Outcome::RolledBack { why: format!("service `{failed}` failed"), rollback },
+        (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned(), rollback },
         (Attempt::Live(outcome), None) => outcome,
-        (Attempt::Failed(why), None) => Outcome::NotUpdated { why },
+        (Attempt::Failed(why) | Attempt::NotBegun(why), None) => Outcome::NotUpdated { why },
+        (Attempt::Cancelled(_), None) => Outcome::NotUpdated { why: ended.to_owned() },
         (Attempt::Superseded(replacement), None) => Outcome::Superseded(replacement),
     }
 }
 
 /// Adds what the last line says. What runs now is what a last look shows, and nothing else.
-async fn conclude(clients: &Clients, snapshot: &Snapshot<'_>, outcome: Outcome, took: Duration) -> Ended {
+async fn conclude(
+    clients: &Clients,
+    snapshot: &Snapshot<'_>,
+    outcome: Outcome,
+    took: Duration,
+    patience: Duration,
+) -> Ended {
     let service = snapshot.service;
-    let last_look = poll::answered(LAST_LOOK_PATIENCE, async || clients.ecs.look(service).await).await.ok();
+    let last_look = poll::answered(patience, async || clients.ecs.look(service).await).await.ok();
     Ended {
         service: service.name.clone(),
         outcome,

@@ -58,13 +58,15 @@ pub struct Proofs {
 
 /// Decides what will count as proof, from the images that change and from what the url `answers` before the update.
 ///
-/// The url proves nothing of the new version where the one before shows the same SHA already. It proves the previous
+/// The url proves nothing of the new version where the one before shows the same SHA already, or is at that SHA by its
+/// images and doesn't show another. It proves the previous
 /// one only where the images that change are tagged with one and the same Git SHA, and the url was seen to name it.
 fn proofs(url: Option<&Url>, changes: &[ImageChange], version: &GitSha, answers: Option<&Answer>) -> Proofs {
     let counts = || Proofs { new: Proof::Counts, previous: Proof::Counts };
     let moving: Vec<_> = changes.iter().filter(|change| change.from != change.to).collect();
     let Some(url) = url else { return counts() };
-    if moving.is_empty() || answers.is_some_and(|answer| answer.shows(version)) {
+    let shows_another = matches!(answers, Some(answer @ Answer::Version(_)) if !answer.shows(version));
+    if answers.is_some_and(|answer| answer.shows(version)) || (moving.is_empty() && !shows_another) {
         return counts();
     }
     let previous = common_git_sha(moving.iter().map(|change| change.from.as_str()))
@@ -139,7 +141,9 @@ mod tests {
             ("api:latest", shows("0000001"), ("url", "counts")),
             ("api:0000001", shows("abcdef1"), ("counts", "counts")),
             ("api:latest", shows("abcdef1aaaa"), ("counts", "counts")),
-            ("api:abcdef1", shows("0000001"), ("counts", "counts")),
+            ("api:abcdef1", shows("0000001"), ("url", "counts")),
+            ("api:abcdef1", Some(Answer::NoVersion(None)), ("counts", "counts")),
+            ("api:abcdef1", Some(Answer::Failed("answers 503".into())), ("counts", "counts")),
         ] {
             assert_eq!(decided(from, answer.as_ref()), expected, "{from} {answer:?}");
         }

@@ -20,6 +20,7 @@ use crate::{
     ecs::{DeploymentId, Error, Look, SeenDeployment, TaskDefinitionArn},
     poll::{self, PACE},
     report::{self, Event},
+    signals::Cancel,
     text::excerpt,
 };
 
@@ -42,6 +43,8 @@ pub enum RolledBack {
     Proven(TaskDefinitionArn),
     /// This task definition is live, but the one rolled back was not seen to be gone, and why.
     NotDrained(TaskDefinitionArn, String),
+    /// This task definition was requested, and a signal ended the run before it was proven.
+    Requested(TaskDefinitionArn),
     /// The service never left the previous version: the update had not happened.
     Unchanged,
     /// There is nothing to return to: the update was to what ran before.
@@ -57,8 +60,8 @@ pub enum RolledBack {
 enum Step {
     /// Request the rollback.
     Request,
-    /// The service goes back by itself.
-    Adopt(Deployment),
+    /// The service goes back without our doing; whether ECS says that it is its own.
+    Adopt(Deployment, bool),
     /// This look shows nothing that began after our update was sent: it is from before, or the update didn't happen.
     Wait,
     /// Leave the service alone.
@@ -91,8 +94,14 @@ impl Place {
     }
 }
 
-/// Rolls one service back and proves it.
-pub async fn roll_back(clients: &Clients, snapshot: &Snapshot<'_>, sent: &Sent, place: Place) -> RolledBack {
+/// Rolls one service back and proves it. A signal doesn't stop the request; it ends the proof.
+pub async fn roll_back(
+    clients: &Clients,
+    snapshot: &Snapshot<'_>,
+    sent: &Sent,
+    place: Place,
+    cancel: &Cancel,
+) -> RolledBack {
     if sent.task_definition == *snapshot.previous() {
         return RolledBack::NothingToReturnTo;
     }
@@ -103,7 +112,11 @@ pub async fn roll_back(clients: &Clients, snapshot: &Snapshot<'_>, sent: &Sent, 
     // What ECS itself returns to may be older than what ran before, and may name another version.
     let proof =
         if returning.task_definition == *snapshot.previous() { &sent.proof_of_previous } else { &Proof::Counts };
-    prove(clients, snapshot, &returning, proof).await
+    tokio::select! {
+        biased;
+        _ = cancel.cancelled() => RolledBack::Requested(returning.task_definition.clone()),
+        proven = prove(clients, snapshot, &returning, proof) => proven,
+    }
 }
 
 /// Brings the deployment of the previous task definition about, or says why there is none.
@@ -117,7 +130,10 @@ async fn request(
     let previous = snapshot.previous();
     let mut last_error: Option<Error> = None;
     let mut unchanged_since: Option<Instant> = None;
-    let decided = poll::until(Instant::now() + service.timeout, async || {
+    // Where the update's answer was lost, it takes so long until a look can rule it out.
+    let patience =
+        if sent.deployment.is_some() { service.timeout } else { service.timeout.max(2 * READS_MAY_BE_STALE) };
+    let decided = poll::until(Instant::now() + patience, async || {
         let look = match clients.ecs.look(service).await {
             Ok(look) => look,
             Err(error) => {
@@ -136,7 +152,7 @@ async fn request(
                 ControlFlow::Continue(PACE)
             }
             Step::Leave(replacement) => ControlFlow::Break(Err(RolledBack::Superseded(replacement))),
-            Step::Adopt(deployment) => ControlFlow::Break(Ok((Some(deployment), look))),
+            Step::Adopt(deployment, by_ecs) => ControlFlow::Break(Ok((Some((deployment, by_ecs)), look))),
             Step::Request => ControlFlow::Break(Ok((None, look))),
         }
     });
@@ -147,8 +163,8 @@ async fn request(
         }));
     };
     let (adopted, look) = decided?;
-    if let Some(deployment) = adopted {
-        report::say(&service.name, &Event::GoesBackByItself { to: &deployment.task_definition });
+    if let Some((deployment, by_ecs)) = adopted {
+        report::say(&service.name, &Event::GoesBackByItself { to: &deployment.task_definition, by_ecs });
         return Ok(deployment);
     }
     place.turn().await;
@@ -166,21 +182,28 @@ fn decide(sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
         None => match since(look, &sent.task_definition, &sent.before) {
             Since::Ours(deployment) => deployment,
             Since::Nothing => return Step::Wait,
-            Since::Another(replacement) => return Step::Leave(replacement),
+            Since::Another(replacement) => return aside(replacement, sent, previous, &sent.before),
         },
     };
     match judge(&ours, look) {
         Standing::NotShownYet => Step::Wait,
         Standing::Primary(_) | Standing::Failed(_) => Step::Request,
         Standing::Replaced(replacement) => {
-            if !replacement.undoes_ours(previous) {
-                return Step::Leave(replacement);
-            }
-            let before = ours.before.into_iter().chain([ours.id]).collect();
-            let SeenDeployment { id, task_definition, .. } = replacement.by;
-            Step::Adopt(Deployment { id, task_definition, before })
+            let before: Vec<_> = ours.before.into_iter().chain([ours.id]).collect();
+            aside(replacement, sent, previous, &before)
         }
     }
+}
+
+/// Whether to watch the deployment that took the place of ours, or to leave it alone.
+fn aside(replacement: Replacement, sent: &Sent, previous: &TaskDefinitionArn, before: &[DeploymentId]) -> Step {
+    if !replacement.undoes(&sent.task_definition, previous) {
+        return Step::Leave(replacement);
+    }
+    let by_ecs = replacement.by_ecs;
+    let SeenDeployment { id, task_definition, .. } = replacement.by;
+    let returning = Deployment { id, task_definition, before: before.to_vec(), relieves_all: false };
+    Step::Adopt(returning, by_ecs)
 }
 
 /// Proves the previous version with the same checks as the new one.
@@ -191,7 +214,7 @@ async fn prove(clients: &Clients, snapshot: &Snapshot<'_>, returning: &Deploymen
     match check(&watch, returning, proof).await {
         Checked::Live(how) => report::say(&service.name, &Event::Live { how: &how }),
         Checked::Failed(why) => return RolledBack::Failed(why),
-        Checked::Replaced(replacement) => return RolledBack::Superseded(replacement),
+        Checked::Replaced(replacement) => return replaced(replacement),
     }
     report::say(&service.name, &Event::Draining { proof, timeout: service.timeout });
     match drain(&watch, returning, proof, Old::OtherTaskDefinitions).await {
@@ -201,8 +224,17 @@ async fn prove(clients: &Clients, snapshot: &Snapshot<'_>, returning: &Deploymen
         }
         Drained::TimedOut(remaining) => RolledBack::NotDrained(returning.task_definition.clone(), remaining),
         Drained::Failed(why) => RolledBack::Failed(why),
-        Drained::Replaced(replacement) => RolledBack::Superseded(replacement),
+        Drained::Replaced(replacement) => replaced(replacement),
     }
+}
+
+/// What another deployment that takes the place of the rollback's means.
+fn replaced(replacement: Replacement) -> RolledBack {
+    if replacement.by_ecs {
+        let to = &replacement.by.task_definition;
+        return RolledBack::Failed(format!("ECS ended it and returns to {to}: {}", excerpt(&replacement.reason)));
+    }
+    RolledBack::Superseded(replacement)
 }
 
 #[cfg(test)]
@@ -219,7 +251,7 @@ mod tests {
         let sent = Sent { task_definition, before, proof_of_previous: Proof::Counts, deployment };
         match decide(&sent, &TaskDefinitionArn("task-definition/api:1".into()), look) {
             Step::Request => "request",
-            Step::Adopt(_) => "adopt",
+            Step::Adopt(..) => "adopt",
             Step::Wait => "wait",
             Step::Leave(_) => "leave",
         }
@@ -244,8 +276,8 @@ mod tests {
                 "leave",
                 "leave",
             ),
-            ("ECS rolls back", look(breaker, vec![seen("2", 0, Failed)]), "adopt", "leave"),
-            ("back already", look(back, vec![]), "adopt", "leave"),
+            ("ECS rolls back", look(breaker, vec![seen("2", 0, Failed)]), "adopt", "adopt"),
+            ("back already", look(back, vec![]), "adopt", "adopt"),
         ] {
             assert_eq!((step(true, &look), step(false, &look)), (known, unknown), "{what}");
         }

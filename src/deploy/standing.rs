@@ -11,6 +11,14 @@ pub struct Deployment {
     pub task_definition: TaskDefinitionArn,
     /// The deployments that were there before it.
     pub before: Vec<DeploymentId>,
+    /// Whether as many tasks ran before it as are desired, so that ECS had to keep them until new ones were healthy.
+    pub relieves_all: bool,
+}
+
+/// Whether as many tasks run, in whichever deployment, as the service is to have.
+pub fn is_complete(look: &Look) -> bool {
+    let running: usize = look.deployments().map(|deployment| deployment.running).sum();
+    look.desired > 0 && running >= look.desired
 }
 
 /// What one look says about our deployment.
@@ -40,10 +48,23 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Whether it undoes ours: ECS says that it rolls back, or the deployment is of what ran before. The latter is for a
-    /// look that came late, when the reason that ECS gave has already changed.
-    pub fn undoes_ours(&self, previous: &TaskDefinitionArn) -> bool {
-        self.by_ecs || self.by.task_definition == *previous
+    /// The PRIMARY of `look`, as the replacement of the deployment `ours`, if its id is known.
+    pub fn by_primary_of(look: &Look, ours: Option<&DeploymentId>) -> Self {
+        let by = look.primary.clone();
+        let ended = look.others.iter().find(|other| Some(&other.id) == ours && other.rollout == Some(Rollout::Failed));
+        let reason = ended.map_or("", |ended| &ended.rollout_reason);
+        Self {
+            by_ecs: by.rollout_reason.contains("rolling back"),
+            reason: if reason.is_empty() { by.rollout_reason.clone() } else { reason.to_owned() },
+            by,
+        }
+    }
+
+    /// Whether it undoes our deployment of `ours`: it is not of the same task definition, and ECS says that it rolls
+    /// back, or it is of `previous`. The latter is for a look that came late, when ECS's reason has already changed.
+    pub fn undoes(&self, ours: &TaskDefinitionArn, previous: &TaskDefinitionArn) -> bool {
+        let by = &self.by.task_definition;
+        by != ours && (self.by_ecs || by == previous)
     }
 }
 
@@ -59,15 +80,7 @@ pub fn judge<'a>(ours: &Deployment, look: &'a Look) -> Standing<'a> {
     if ours.before.contains(&primary.id) {
         return Standing::NotShownYet;
     }
-    let ended = look.others.iter().find(|other| other.id == ours.id && other.rollout == Some(Rollout::Failed));
-    Standing::Replaced(Replacement {
-        by: primary.clone(),
-        by_ecs: primary.rollout_reason.contains("rolling back"),
-        reason: match ended {
-            Some(ended) if !ended.rollout_reason.is_empty() => ended.rollout_reason.clone(),
-            _ => primary.rollout_reason.clone(),
-        },
-    })
+    Standing::Replaced(Replacement::by_primary_of(look, Some(&ours.id)))
 }
 
 #[cfg(test)]
@@ -96,6 +109,7 @@ pub(super) mod tests {
             id: DeploymentId("2".into()),
             task_definition: TaskDefinitionArn("task-definition/api:2".into()),
             before: vec![DeploymentId("1".into())],
+            relieves_all: true,
         }
     }
 
@@ -107,6 +121,21 @@ pub(super) mod tests {
             Standing::Replaced(Replacement { by_ecs: true, .. }) => "rolled back by ECS",
             Standing::Replaced(_) => "replaced",
         }
+    }
+
+    #[test]
+    fn only_another_task_definition_undoes_ours() {
+        let arn = |revision: &str| TaskDefinitionArn(format!("task-definition/api:{revision}"));
+        let undoes = |id: &str, reason: &str, ours: &str, previous: &str| {
+            let primary = SeenDeployment { rollout_reason: reason.into(), ..seen(id, 0, Rollout::InProgress) };
+            let replacement = Replacement::by_primary_of(&look(primary, vec![]), None);
+            replacement.undoes(&arn(ours), &arn(previous))
+        };
+        assert!(undoes("1", "", "2", "1"));
+        assert!(undoes("0", "rolling back to deploymentId ecs-svc/0", "2", "1"));
+        assert!(!undoes("3", "", "2", "1"));
+        assert!(!undoes("2", "", "2", "2"));
+        assert!(!undoes("2", "rolling back to deploymentId ecs-svc/2", "2", "1"));
     }
 
     #[test]

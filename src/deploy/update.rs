@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Clients,
-    standing::{Deployment, Replacement},
+    standing::{Deployment, Replacement, is_complete},
 };
 use crate::{
     config::Service,
@@ -41,13 +41,19 @@ pub async fn update(
     patience: Duration,
 ) -> Result<Deployment, NotUpdated> {
     let deadline = Instant::now() + patience;
+    let relieves_all = is_complete(before);
     let before: Vec<_> = before.deployments().map(|deployment| deployment.id.clone()).collect();
     let mut backoff = Backoff::default();
     let mut unclear = false;
     loop {
         let error = match clients.ecs.update(service, task_definition).await {
             Ok(look) => match since(&look, task_definition, &before) {
-                Since::Ours(deployment) => return Ok(deployment),
+                Since::Ours(deployment) => {
+                    for displaced in look.others.iter().filter(|other| !before.contains(&other.id)) {
+                        report::say(&service.name, &Event::Displaced(displaced));
+                    }
+                    return Ok(Deployment { relieves_all, ..deployment });
+                }
                 // ECS said yes, so the answer can only be late in showing it.
                 Since::Nothing => Error::unknown("UpdateService", "the answer doesn't show the new deployment"),
                 Since::Another(replacement) => return Err(NotUpdated::Superseded(replacement)),
@@ -63,7 +69,7 @@ pub async fn update(
             sleep(backoff.pause()).await;
             let look = clients.ecs.look(service).await;
             match look.as_ref().map(|look| since(look, task_definition, &before)) {
-                Ok(Since::Ours(deployment)) => return Ok(deployment),
+                Ok(Since::Ours(deployment)) => return Ok(Deployment { relieves_all, ..deployment }),
                 Ok(Since::Another(replacement)) => return Err(NotUpdated::Superseded(replacement)),
                 Ok(Since::Nothing) if Instant::now() >= shows_by => break,
                 _ if Instant::now() >= deadline.max(shows_by) => break,
@@ -96,9 +102,10 @@ pub fn since(look: &Look, task_definition: &TaskDefinitionArn, before: &[Deploym
         // What ours displaced may have begun after `before` was seen.
         let displaced = look.others.iter().map(|other| other.id.clone());
         let before = before.iter().cloned().chain(displaced).collect();
-        Since::Ours(Deployment { id: primary.id.clone(), task_definition: task_definition.clone(), before })
+        let (id, task_definition) = (primary.id.clone(), task_definition.clone());
+        Since::Ours(Deployment { id, task_definition, before, relieves_all: false })
     } else {
-        Since::Another(Replacement { by: primary.clone(), by_ecs: false, reason: primary.rollout_reason.clone() })
+        Since::Another(Replacement::by_primary_of(look, None))
     }
 }
 

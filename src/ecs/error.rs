@@ -48,7 +48,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let says = |text: &str| self.message.contains(text);
         if says("AccessDenied") || says("not authorized") {
-            Some(format!("the role needs ecs:{}", self.operation))
+            // "User: … is not authorized to perform: iam:PassRole on resource: …"
+            let denied = self.message.split("perform: ").nth(1).and_then(|rest| rest.split_whitespace().next());
+            Some(match denied {
+                Some(action) => format!("the role needs {action}"),
+                None => format!("the role needs ecs:{}", self.operation),
+            })
         } else if says("ExpiredToken") {
             Some("the AWS credentials have expired: get new ones and run again".into())
         } else if says("UnrecognizedClient") || says("InvalidSignature") || says("InvalidClientTokenId") {
@@ -79,6 +84,10 @@ where
     let code = error.code().unwrap_or_default().to_owned();
     let fate = match error {
         _ if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" => {
+            Fate::Deferred
+        }
+        // How ECS throttles registrations of one family that come at the same time (API_RegisterTaskDefinition's errors).
+        SdkError::ServiceError(_) if error.message().unwrap_or_default().contains("Too many concurrent attempts") => {
             Fate::Deferred
         }
         SdkError::ConstructionFailure(_) => Fate::Refused,
@@ -114,4 +123,20 @@ fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     said.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_names_the_permission_that_is_missing() {
+        let denied = |message: &str| Error::refused("RegisterTaskDefinition", message).hint();
+        let message =
+            "AccessDeniedException: User: arn:x is not authorized to perform: iam:PassRole on resource: arn:y";
+        assert_eq!(denied(message).as_deref(), Some("the role needs iam:PassRole"));
+        let needs = Some("the role needs ecs:RegisterTaskDefinition");
+        assert_eq!(denied("AccessDeniedException: no").as_deref(), needs);
+        assert_eq!(denied("ClientException: no"), None);
+    }
 }

@@ -8,5 +8,6 @@ mod deploys;
 mod drains;
 mod faults;
 mod rollbacks;
+mod signals;
 mod task_definitions;
 mod usage;

@@ -363,3 +363,28 @@ fn every_service_that_cannot_be_deployed_is_named_before_anything_is_changed() {
     assert_eq!(ecs.writes(), [] as [&str; 0]);
     assert_eq!(ecs.runs("api"), OLD);
 }
+
+#[test]
+fn a_service_that_cannot_be_looked_at_before_its_turn_ends_the_run_and_leaves_the_proven_ones() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    // The first look at web is preflight's.
+    ecs.fault(Fault::on("DescribeServices").about("web").after(1).denied().always());
+    let run = gehen_yml(&ecs, "", &["api", "web"]).deploy(NEW);
+    run.exits(1).ends("api", &format!("DEPLOYED {NEW}")).ends("web", "NOT UPDATED").says("ecs:DescribeServices");
+    assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
+    assert_eq!(ecs.runs("api"), NEW);
+}
+
+#[test]
+fn a_deployment_that_begins_while_gehen_registers_is_not_displaced() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.fault(Fault::on("RegisterTaskDefinition").slow(Duration::from_secs(2)));
+    let running = gehen_yml(&ecs, "", &["api"]).start(&["-gitsha", NEW]).until_it_says("runs api:1");
+    std::thread::sleep(Duration::from_millis(700));
+    let theirs = json!({"cluster": "staging", "service": "api", "taskDefinition": "api:1", "forceNewDeployment": true});
+    ecs.call("us-east-1", "UpdateService", theirs).expect("a colleague's deployment");
+    let run = running.wait();
+    run.exits(1).ends("api", "LEFT ALONE");
+    assert!(!ecs.writes().iter().any(|write| write.starts_with("UpdateService")), "{:?}", ecs.writes());
+    assert_eq!(ecs.runs("api"), OLD);
+}

@@ -86,9 +86,18 @@ impl Gehen {
 
     /// Starts gehen with these arguments.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_gehen")).args(arguments))
+    }
+
+    /// Starts a shell that runs `script`, in which `"$0" "$@"` is gehen with these arguments.
+    pub fn start_by(&self, script: &str, arguments: &[&str]) -> Running {
+        let shell = ["-c", script, env!("CARGO_BIN_EXE_gehen")];
+        self.spawn(Command::new("/bin/sh").args(shell).args(arguments))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Running {
         let since = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_gehen"))
-            .args(arguments)
+        let child = command
             .current_dir(self.folder.path())
             .env_clear()
             .envs(self.environment.iter().cloned())
@@ -96,7 +105,7 @@ impl Gehen {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the gehen binary can be started");
+            .expect("the command can be started");
         Running { child, since, said: Vec::new() }
     }
 }

@@ -1,0 +1,131 @@
+//! Runs that are cancelled, as CI systems and people cancel them.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, service};
+
+use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml};
+
+/// Sends the signal `name` to the process `id`.
+fn kill(name: &str, id: u32) {
+    let status = Command::new("kill").args(["-s", name, &id.to_string()]).status();
+    assert!(status.expect("kill can be started").success(), "{name} could not be sent to {id}");
+}
+
+/// Starts a deploy of a version that never gets live, and waits until the update has been answered.
+fn in_mid_deploy(ecs: &LocalEcs, gehen: &Gehen) -> Running {
+    ecs.version(NEW, Behaviour::NeverStarts);
+    gehen.start(&["-gitsha", NEW]).until_it_says("updated to api:2")
+}
+
+#[test]
+fn every_signal_that_ends_a_run_has_the_rollback_requested_at_once() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let ecs = ecs([service("api").running(OLD)]);
+        let running = in_mid_deploy(&ecs, &gehen_yml(&ecs, "", &["api"]));
+        let since = Instant::now();
+        kill(signal, running.child.id());
+        let run = running.wait();
+        run.exits(1).says(&format!("api: error: cancelled by SIG{signal}"));
+        run.ends("api", "ROLLBACK REQUESTED").says(&format!("api: why: the run was cancelled by SIG{signal}"));
+        let requests = ecs.requests();
+        let rollback = requests.iter().rfind(|request| request.operation == "UpdateService").expect("a rollback");
+        assert!(rollback.at - since < Duration::from_secs(2), "requested after {:?}", rollback.at - since);
+        assert_eq!(ecs.writes()[1..], ["UpdateService api -> api:2", "UpdateService api -> api:1"]);
+        assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api") && view.runs("api") == OLD));
+    }
+}
+
+#[test]
+fn services_that_were_proven_before_go_back_too() {
+    let ecs = ecs([
+        service("web").running(OLD),
+        service("api").running(OLD).cluster("other"),
+        service("worker").running(OLD),
+    ]);
+    let gehen = gehen_yml(&ecs, "", &["web", "api", "worker"]);
+    ecs.fault(Fault::on("UpdateService").about("api").slow(Duration::from_millis(1)));
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("api: updated to api:2");
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1).ends("web", "ROLLBACK REQUESTED").ends("api", "ROLLBACK REQUESTED").ends("worker", "NOT TOUCHED");
+    assert_eq!(ecs.writes()[4..], ["UpdateService api -> api:1", "UpdateService web -> web:1"]);
+}
+
+#[test]
+fn an_update_whose_answer_is_awaited_is_found_and_undone() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.fault(Fault::on("UpdateService").slow(Duration::from_secs(5)));
+    let running = gehen_yml(&ecs, "", &["api"]).start(&["-gitsha", NEW]).until_it_says("registered api:2");
+    std::thread::sleep(Duration::from_millis(300));
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api")));
+    assert_eq!(ecs.runs("api"), OLD, "{}", run.stderr);
+}
+
+#[test]
+fn before_the_first_write_a_signal_just_ends_the_run() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.fault(Fault::on("DescribeTaskDefinition").slow(Duration::from_secs(5)).always());
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    let running = gehen.start(&["-gitsha", NEW]);
+    assert!(ecs.wait_until(Duration::from_secs(10), |view| !view.requests().is_empty()));
+    std::thread::sleep(Duration::from_millis(200));
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1).says("error: cancelled by SIGTERM; nothing has been changed\n");
+    assert!(ecs.writes().is_empty());
+}
+
+#[test]
+fn during_a_rollback_a_signal_skips_the_proof() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let running = gehen_yml(&ecs, "timeoutMinutes: 0.05", &["api"])
+        .start(&["-gitsha", NEW])
+        .until_it_says("rolling back to api:1");
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1).ends("api", "ROLLBACK REQUESTED").says("did not show ae30000 within 3 s");
+    assert_eq!(ecs.writes()[1..], ["UpdateService api -> api:2", "UpdateService api -> api:1"]);
+}
+
+#[test]
+fn further_signals_change_nothing() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.fault(Fault::on("UpdateService").after(1).slow(Duration::from_secs(1)));
+    let running = in_mid_deploy(&ecs, &gehen_yml(&ecs, "", &["api"]));
+    for signal in ["INT", "INT", "TERM", "HUP", "TERM"] {
+        kill(signal, running.child.id());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.wait().exits(1).ends("api", "ROLLBACK REQUESTED");
+    assert_eq!(ecs.writes()[1..], ["UpdateService api -> api:2", "UpdateService api -> api:1"]);
+}
+
+#[test]
+fn a_hangup_that_was_ignored_from_the_start_stays_ignored() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    let running =
+        gehen.start_by("trap '' HUP; exec \"$0\" \"$@\"", &["-gitsha", NEW]).until_it_says("updated to api:2");
+    kill("HUP", running.child.id());
+    running.wait().exits(0).ends("api", "DEPLOYED");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn under_ci_the_death_of_the_shell_that_started_it_cancels_the_run() {
+    let settings = Settings { pulling: Duration::from_secs(20), ..Settings::fast() };
+    let ecs = ecs_with(settings, [service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]).with("CI", "true");
+    let running = gehen.start_by("\"$0\" \"$@\"; exit $?", &["-gitsha", NEW]).until_it_says("updated to api:2");
+    kill("KILL", running.child.id());
+    let back = |view: &local_ecs::View<'_>| view.task_definition_of("api") == "api:1";
+    assert!(ecs.wait_until(Duration::from_secs(10), back), "{:?}", ecs.writes());
+}
