@@ -39,13 +39,17 @@ pub struct Watch<'a> {
 struct Said(Option<(String, Instant)>);
 
 impl Said {
-    /// Prints `line` if it is new, or if it has been silent for long.
+    /// Prints `line` if it is worth it.
     fn say(&mut self, service: &Service, line: String) {
-        match &self.0 {
-            Some((before, at)) if *before == line && at.elapsed() < HEARTBEAT => return,
-            _ => report::say(&service.name, &Event::Seen(&line)),
+        if self.is_worth(&line) {
+            report::say(&service.name, &Event::Seen(&line));
+            self.0 = Some((line, Instant::now()));
         }
-        self.0 = Some((line, Instant::now()));
+    }
+
+    /// Whether `line` is new, or there has been silence for long.
+    fn is_worth(&self, line: &str) -> bool {
+        self.0.as_ref().is_none_or(|(before, at)| before != line || at.elapsed() >= HEARTBEAT)
     }
 }
 
@@ -172,5 +176,21 @@ impl<'a> Watch<'a> {
             let _ = write!(line, "; before it: {}", others.join(", "));
         }
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_printed_when_it_changes_and_now_and_then_while_it_does_not() {
+        assert!(Said::default().is_worth("2 of 2 tasks run"));
+        let said = Said(Some(("2 of 2 tasks run".into(), Instant::now())));
+        assert!(said.is_worth("1 of 2 tasks run"));
+        tokio::time::advance(HEARTBEAT.saturating_sub(PACE)).await;
+        assert!(!said.is_worth("2 of 2 tasks run"));
+        tokio::time::advance(PACE).await;
+        assert!(said.is_worth("2 of 2 tasks run"));
     }
 }
