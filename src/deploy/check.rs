@@ -117,7 +117,7 @@ fn all_run(seen: &SeenDeployment) -> bool {
 
 /// Whether `tasks` shows all `running` tasks of ours, and none that its container health checks find UNHEALTHY.
 fn are_healthy(ours: &Deployment, running: usize, tasks: &[Task]) -> bool {
-    let ours: Vec<_> = tasks.iter().filter(|task| task.started_by.as_ref() == Some(&ours.id)).collect();
+    let ours: Vec<_> = tasks.iter().filter(|task| task.is_of(&ours.id)).collect();
     ours.len() >= running && !ours.iter().any(|task| task.unhealthy)
 }
 

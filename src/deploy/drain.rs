@@ -160,7 +160,7 @@ async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old:
         },
         Proof::Counts => {
             let tasks = watch.tasks().await.unwrap_or_default();
-            (None, !tasks.iter().any(|task| task.started_by.as_ref() == Some(&ours.id) && task.unhealthy))
+            (None, !tasks.iter().any(|task| task.is_of(&ours.id) && task.unhealthy))
         }
     };
     healthy && speaks_for_it(ours, watch.last_look().as_ref(), answer.as_ref(), old)
@@ -187,7 +187,7 @@ fn is_delayed(look: &Look, old: Old) -> bool {
 
 /// Whether `task` belongs to what is to be gone.
 fn is_old(task: &Task, ours: &Deployment, old: Old) -> bool {
-    task.started_by.as_ref() != Some(&ours.id) && (old == Old::Every || task.task_definition != ours.task_definition)
+    !task.is_of(&ours.id) && (old == Old::Every || task.task_definition != ours.task_definition)
 }
 
 /// Old tasks that have left the load balancer, or are leaving it, and live on. Only asked for the last line, so a

@@ -3,6 +3,7 @@
 mod check;
 mod drain;
 mod preflight;
+mod prove;
 mod register;
 mod rollback;
 mod standing;
@@ -19,13 +20,12 @@ pub use rollback::RolledBack;
 pub use standing::Replacement;
 
 use self::{
-    check::{Checked, check},
-    drain::{Drained, Old, drain},
+    drain::Old,
     preflight::{Proofs, Snapshot, look_again, preflight},
+    prove::{Proven, prove},
     register::register,
     rollback::{Place, Sent, roll_back},
     update::{NotUpdated, update},
-    watch::Watch,
 };
 use crate::{
     config::Service,
@@ -42,8 +42,9 @@ use crate::{
 /// How many services are looked at side by side, before and after the run: well within the burst of DescribeServices and
 /// DescribeTaskDefinition.
 const LOOKS_AT_ONCE: usize = 10;
-/// How long UpdateService is tried while ECS stumbles.
-const UPDATE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a request outside of a check is tried while ECS stumbles: RegisterTaskDefinition, for one, has a bucket that
+/// refills once a second.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the last look of the run is tried.
 const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -208,7 +209,7 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
     // Registering may have taken a while: what is displaced must be what was looked at.
-    let before = match poll::answered(UPDATE_PATIENCE, async || clients.ecs.look(service).await).await {
+    let before = match poll::answered(PATIENCE, async || clients.ecs.look(service).await).await {
         Ok(look) if look.primary.id == before.primary.id => look,
         Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
@@ -225,7 +226,7 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
     };
     let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
     *sent = Some(Sent { task_definition: revision.arn.clone(), before: ids, proof_of_previous, deployment: None });
-    let ours = match update(clients, service, &revision.arn, &before, UPDATE_PATIENCE).await {
+    let ours = match update(clients, service, &revision.arn, &before, PATIENCE).await {
         Ok(deployment) => deployment,
         Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),
         Err(NotUpdated::Refused(error)) => {
@@ -239,23 +240,12 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
     }
     say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
 
-    let watch = Watch::new(clients, service, &ours);
-    say(&Event::Checking { proof: &proof, timeout: service.timeout });
-    match check(&watch, &ours, &proof).await {
-        Checked::Live(how) => say(&Event::Live { how: &how }),
-        Checked::Failed(why) => return Attempt::Failed(why),
-        Checked::Replaced(replacement) => return replaced(replacement),
-    }
-    say(&Event::Draining { proof: &proof, timeout: service.timeout });
     let task_definition = ours.task_definition.clone();
-    match drain(&watch, &ours, &proof, Old::Every).await {
-        Drained::Complete { how, leaving } => {
-            say(&Event::Drained { how: &how });
-            Attempt::Live(Outcome::Deployed { task_definition, leaving })
-        }
-        Drained::TimedOut(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, remaining }),
-        Drained::Failed(why) => Attempt::Failed(why),
-        Drained::Replaced(replacement) => replaced(replacement),
+    match prove(clients, service, &ours, &proof, Old::Every).await {
+        Proven::Complete { leaving } => Attempt::Live(Outcome::Deployed { task_definition, leaving }),
+        Proven::NotDrained(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, remaining }),
+        Proven::Failed(why) => Attempt::Failed(why),
+        Proven::Replaced(replacement) => replaced(replacement),
     }
 }
 

@@ -1,10 +1,8 @@
 //! Preflight: what a service runs now, what deploying would change, and what to return to.
 
-use std::time::Duration;
-
-use super::{Clients, check::Proof};
 use reqwest::Url;
 
+use super::{Clients, PATIENCE, check::Proof};
 use crate::{
     config::Service,
     ecs::{DeploymentId, Error, ImageChange, Look, Meant, TaskDefinition, TaskDefinitionArn, version_of},
@@ -13,9 +11,6 @@ use crate::{
     ping::Answer,
     poll,
 };
-
-/// How long preflight tries to get an answer out of an API that stumbles.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What was seen of a service before anything was changed.
 pub struct Snapshot<'a> {

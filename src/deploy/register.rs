@@ -1,15 +1,10 @@
 //! register-task-definition: a new revision of the running task definition, with its images at the new version.
 
-use std::time::Duration;
-
-use super::{Clients, preflight::Snapshot};
+use super::{Clients, PATIENCE, preflight::Snapshot};
 use crate::{
     ecs::{Error, TaskDefinitionArn},
     poll,
 };
-
-/// How long registering is tried: RegisterTaskDefinition has a bucket of its own that refills once a second.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The task definition that is to be deployed.
 #[derive(Clone, Debug)]

@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{
     Clients,
-    check::{Checked, Proof, check},
-    drain::{Drained, Old, drain},
+    check::Proof,
+    drain::Old,
     preflight::Snapshot,
+    prove::{Proven, prove},
     standing::{Deployment, Replacement, Standing, judge},
     update::{NotUpdated, READS_MAY_BE_STALE, Since, since, update},
-    watch::Watch,
 };
 use crate::{
     ecs::{DeploymentId, Error, Look, SeenDeployment, TaskDefinitionArn},
@@ -112,10 +112,16 @@ pub async fn roll_back(
     // What ECS itself returns to may be older than what ran before, and may name another version.
     let proof =
         if returning.task_definition == *snapshot.previous() { &sent.proof_of_previous } else { &Proof::Counts };
-    tokio::select! {
+    let proven = tokio::select! {
         biased;
-        _ = cancel.cancelled() => RolledBack::Requested(returning.task_definition.clone()),
-        proven = prove(clients, snapshot, &returning, proof) => proven,
+        _ = cancel.cancelled() => return RolledBack::Requested(returning.task_definition),
+        proven = prove(clients, snapshot.service, &returning, proof, Old::OtherTaskDefinitions) => proven,
+    };
+    match proven {
+        Proven::Complete { .. } => RolledBack::Proven(returning.task_definition),
+        Proven::NotDrained(remaining) => RolledBack::NotDrained(returning.task_definition, remaining),
+        Proven::Failed(why) => RolledBack::Failed(why),
+        Proven::Replaced(replacement) => replaced(replacement),
     }
 }
 
@@ -204,28 +210,6 @@ fn aside(replacement: Replacement, sent: &Sent, previous: &TaskDefinitionArn, be
     let SeenDeployment { id, task_definition, .. } = replacement.by;
     let returning = Deployment { id, task_definition, before: before.to_vec(), relieves_all: false };
     Step::Adopt(returning, by_ecs)
-}
-
-/// Proves the previous version with the same checks as the new one.
-async fn prove(clients: &Clients, snapshot: &Snapshot<'_>, returning: &Deployment, proof: &Proof) -> RolledBack {
-    let service = snapshot.service;
-    let watch = Watch::new(clients, service, returning);
-    report::say(&service.name, &Event::Checking { proof, timeout: service.timeout });
-    match check(&watch, returning, proof).await {
-        Checked::Live(how) => report::say(&service.name, &Event::Live { how: &how }),
-        Checked::Failed(why) => return RolledBack::Failed(why),
-        Checked::Replaced(replacement) => return replaced(replacement),
-    }
-    report::say(&service.name, &Event::Draining { proof, timeout: service.timeout });
-    match drain(&watch, returning, proof, Old::OtherTaskDefinitions).await {
-        Drained::Complete { how, .. } => {
-            report::say(&service.name, &Event::Drained { how: &how });
-            RolledBack::Proven(returning.task_definition.clone())
-        }
-        Drained::TimedOut(remaining) => RolledBack::NotDrained(returning.task_definition.clone(), remaining),
-        Drained::Failed(why) => RolledBack::Failed(why),
-        Drained::Replaced(replacement) => replaced(replacement),
-    }
 }
 
 /// What another deployment that takes the place of the rollback's means.

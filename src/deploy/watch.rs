@@ -149,7 +149,7 @@ impl<'a> Watch<'a> {
         let tasks = self.clients.ecs.tasks(self.service, Meant::ToStop).await.ok()?;
         tasks
             .into_iter()
-            .filter(|task| task.started_by.as_ref() == Some(&self.ours.id))
+            .filter(|task| task.is_of(&self.ours.id))
             .filter_map(|task| task.stopped)
             .filter(|stopped| !stopped.reason.starts_with("Scaling activity initiated by"))
             .max_by_key(|stopped| stopped.at)

@@ -109,6 +109,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether `deployment` started it.
+    pub fn is_of(&self, deployment: &DeploymentId) -> bool {
+        self.started_by.as_ref() == Some(deployment)
+    }
+
     /// Whether it has left the load balancer, or is leaving it, and lives on: it gets no new requests
     /// (dg/task-lifecycle-explanation).
     pub fn is_leaving(&self) -> bool {
