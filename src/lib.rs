@@ -2,9 +2,11 @@
 //!
 //! The crate exists for the `gehen` binary, its tests and its demo; its one public function is [`run`].
 
+mod aws;
 mod cli;
 mod config;
 mod deploy;
+mod ecr;
 mod ecs;
 mod git_sha;
 mod image;
@@ -20,8 +22,10 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
+    aws::Aws,
     cli::Command,
     deploy::{Clients, NotBegun},
+    ecr::Ecr,
     ecs::Ecs,
     git_sha::GitSha,
     ping::Ping,
@@ -59,8 +63,10 @@ fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
     let code = runtime.block_on(async {
         let (listener, cancel) = (Listener::new()?, Cancel::default());
         let run = async {
-            let clients = Clients { ecs: Ecs::connect(&config.services).await?, ping: Ping::new()? };
-            Ok(match deploy::deploy(&clients, &config.services, version, &cancel).await {
+            let services = &config.services;
+            let aws = Aws::load(services).await;
+            let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping: Ping::new()? };
+            Ok(match deploy::deploy(&clients, services, version, &cancel, aws.credentials_end()).await {
                 Ok(ended) => {
                     report::summary(&ended);
                     outcome::exit_code(ended.iter().map(|ended| &ended.outcome))

@@ -16,8 +16,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What ECS shows of it at the end of the run, if it could be asked.
     pub last_look: Option<Look>,
-    /// What ran before, and its version for people.
-    pub previous: (TaskDefinitionArn, String),
+    /// The task definitions that were known before the run, with their versions for people.
+    pub known: Vec<(TaskDefinitionArn, String)>,
     /// The version that was to be deployed.
     pub version: GitSha,
     /// From the service's first look to its end.

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::ecs::{Error, Fate};
+use crate::aws::{Error, Fate};
 
 /// How long to wait between two looks while something may happen at any moment.
 pub const PACE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use tracing::Level;
 pub use lines::start;
 
 use crate::{
-    deploy::{Attempt, Problems, Proof, RolledBack},
+    deploy::{Attempt, Problems, Proof, Remark, Replacement, Returned, RolledBack},
     ecs::{DeploymentId, ImageChange, Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
@@ -21,6 +21,8 @@ use crate::{
 pub enum Event<'a> {
     /// What preflight found.
     Runs { running: &'a TaskDefinitionArn, version: &'a str },
+    /// What preflight found that doesn't keep the service from being deployed.
+    Remark(&'a Remark),
     /// A new revision was registered.
     Registered { revision: &'a TaskDefinitionArn, changes: &'a [ImageChange] },
     /// The running revision is at the version already.
@@ -29,6 +31,8 @@ pub enum Event<'a> {
     UrlProvesNothing { version: &'a GitSha },
     /// UpdateService was answered.
     Updated { deployment: &'a DeploymentId, task_definition: &'a TaskDefinitionArn },
+    /// ECS will move traffic and bake, so that the checks may take so much longer.
+    ShiftsTraffic { name: &'static str, takes: Duration },
     /// The deploy check begins.
     Checking { proof: &'a Proof, timeout: Duration },
     /// The deploy check has passed.
@@ -45,6 +49,10 @@ pub enum Event<'a> {
     Ended { attempt: &'a Attempt, took: Duration },
     /// A rollback is about to be requested.
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
+    /// The task definition to return to had been deregistered, and was registered again.
+    RegisteredAgain { previous: &'a TaskDefinitionArn, copy: &'a TaskDefinitionArn },
+    /// ECS did not take the request to roll back by itself, and why.
+    NotStopped(&'a str),
     /// The service goes back without gehen's doing.
     GoesBackByItself { to: &'a TaskDefinitionArn, by_ecs: bool },
     /// The update took the place of a deployment that somebody else began a moment before.
@@ -62,8 +70,14 @@ impl Event<'_> {
             | Self::Stumbled(_)
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
+            | Self::NotStopped(_)
+            | Self::RegisteredAgain { .. }
             | Self::GoesBackByItself { .. }
             | Self::Displaced(_) => Level::WARN,
+            Self::Remark(remark) => match remark {
+                Remark::ImageUnknown(..) | Remark::Deregistered(_) => Level::INFO,
+                _ => Level::WARN,
+            },
             _ => Level::INFO,
         }
     }
@@ -73,6 +87,7 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runs { running, version } => write!(formatter, "runs {running} ({})", excerpt(version)),
+            Self::Remark(remark) => remark.fmt(formatter),
             Self::Registered { revision, changes } => {
                 write!(formatter, "registered {revision}")?;
                 for (index, change) in changes.iter().enumerate() {
@@ -91,6 +106,12 @@ impl fmt::Display for Event<'_> {
             Self::Updated { deployment, task_definition } => {
                 write!(formatter, "updated to {task_definition}: deployment {deployment}")
             }
+            Self::ShiftsTraffic { name, takes } => write!(
+                formatter,
+                "this is a {name} deployment: it is done when ECS says COMPLETED; each check may take {} longer, for its \
+                 steps and bake time",
+                duration(*takes)
+            ),
             Self::Checking { proof: Proof::Url { url: address, version }, timeout } => {
                 write!(
                     formatter,
@@ -125,12 +146,18 @@ impl fmt::Display for Event<'_> {
             Self::Ended { attempt: Attempt::Cancelled(by), took } => {
                 write!(formatter, "cancelled by {by} after {}", duration(*took))
             }
-            Self::Ended { attempt: Attempt::Superseded(replacement), .. } => write!(
-                formatter,
-                "somebody else deployed {} ({}); leaving the service alone",
-                replacement.by.task_definition, replacement.by.id
-            ),
+            Self::Ended { attempt: Attempt::Superseded(replacement), .. } => {
+                write!(formatter, "{} ({}); leaving the service alone", Who(replacement), replacement.by.id)
+            }
             Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
+            Self::RegisteredAgain { previous, copy } => {
+                write!(formatter, "{previous} has been deregistered; registered {copy}, which is identical")
+            }
+            Self::NotStopped(why) => write!(
+                formatter,
+                "ECS doesn't roll the deployment back on request ({why}); updating the service instead, which starts a \
+                 whole new cycle"
+            ),
             Self::GoesBackByItself { to, by_ecs: true } => {
                 write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
             }
@@ -144,6 +171,71 @@ impl fmt::Display for Event<'_> {
             ),
         }
     }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReturnsElsewhere { to: (to, version), assumed: None } => write!(
+                formatter,
+                "what runs now has not completed a deployment; if this run fails, the service returns to {to} ({}), \
+                 which has",
+                excerpt(version)
+            ),
+            Self::ReturnsElsewhere { to: (to, version), assumed: Some(why) } => write!(
+                formatter,
+                "what runs now has not completed a deployment; if this run fails, the service returns to {to} ({}), \
+                 which ran before; whether that ever completed one can't be told: {why}",
+                excerpt(version)
+            ),
+            Self::NothingToReturnTo(why) => {
+                write!(
+                    formatter,
+                    "there is nothing to return to if this run fails: {why}; the service would be left as it is"
+                )
+            }
+            Self::Deregistered(previous) => write!(
+                formatter,
+                "{previous} has been deregistered; if this run fails, an identical revision is registered to return to"
+            ),
+            Self::UnderWay(deployment) => write!(
+                formatter,
+                "deployment {} of {} is still in progress; this run replaces it",
+                deployment.id, deployment.task_definition
+            ),
+            Self::UrlShowsNoVersion(address, answer) => {
+                write!(formatter, "today {} {answer}; the deploy check needs it to show the version", url(address))
+            }
+            Self::PreviousImageGone(image) => write!(
+                formatter,
+                "image {} is gone from ECR: if this run fails, no task of the version to return to can start",
+                excerpt(image)
+            ),
+            Self::ImageUnknown(image, why) => {
+                write!(formatter, "whether image {} exists can't be told ({why}); going on", excerpt(image))
+            }
+        }
+    }
+}
+
+/// Who deployed what took the place of our deployment, as far as that is known.
+struct Who<'a>(&'a Replacement);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Replacement { by, by_ecs, .. } = self.0;
+        let who = if *by_ecs { "ECS rolled back to" } else { "somebody else deployed" };
+        write!(formatter, "{who} {}", by.task_definition)
+    }
+}
+
+/// Warns that the credentials end in `left`, while the run may take as long as `longest`.
+pub fn credentials_end_early(left: Duration, longest: Duration) {
+    tracing::warn!(
+        "the AWS credentials end in {}, and this run may take {}: unless they are renewed, what it begins may not be undone",
+        duration(left),
+        duration(longest)
+    );
 }
 
 /// Prints one line about `service`.
@@ -166,9 +258,9 @@ pub fn url(address: &Url) -> String {
 
 /// The end of a run in which nothing was changed: every problem that preflight found.
 pub fn problems(problems: &Problems) {
-    for (service, error) in problems {
-        last(&format!("error: service `{service}`: {}", excerpt(&error.to_string())));
-        if let Some(hint) = error.hint() {
+    for (service, problem) in problems {
+        last(&format!("error: service `{service}`: {}", excerpt(&problem.what)));
+        if let Some(hint) = &problem.hint {
             last(&format!("hint: {hint}"));
         }
     }
@@ -205,10 +297,10 @@ struct Conclusion<'a>(&'a Ended);
 
 impl fmt::Display for Conclusion<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ended { outcome, last_look, previous, version, took, way_back, .. } = self.0;
+        let Ended { outcome, last_look, known, version, took, way_back, .. } = self.0;
         let took = duration(*took);
         let now = Now(last_look.as_ref(), self.0);
-        let before = self.named(&previous.0);
+        let before = known.first().map(|(before, _)| self.named(before)).unwrap_or_default();
         match outcome {
             Outcome::Deployed { task_definition, leaving } => {
                 write!(formatter, "DEPLOYED {version} as {task_definition} in {took}; {now}")?;
@@ -227,48 +319,44 @@ impl fmt::Display for Conclusion<'_> {
             Outcome::RolledBack { why, rollback } => {
                 match rollback {
                     RolledBack::Proven(to) => {
-                        write!(formatter, "ROLLED BACK to {} in {took}, proven live again", self.named(to))
+                        write!(formatter, "ROLLED BACK to {} in {took}, proven live again", self.returned(to))
                     }
                     RolledBack::NotDrained(to, what) => {
                         write!(
                             formatter,
                             "ROLLED BACK to {} in {took}, live again but not drained: {what}",
-                            self.named(to)
+                            self.returned(to)
                         )
                     }
                     RolledBack::Requested(to) => {
-                        let to = self.named(to);
+                        let to = self.returned(to);
                         write!(formatter, "ROLLBACK REQUESTED after {took}, not proven: ECS is putting {to} back")
                     }
                     RolledBack::Unchanged => {
                         write!(formatter, "NOT UPDATED after {took}: the update did not happen, {before} stayed")
                     }
-                    RolledBack::NothingToReturnTo => {
-                        write!(formatter, "NOTHING TO RETURN TO after {took}: {before} is what ran before, too")
+                    RolledBack::NothingToReturnTo(why) => {
+                        write!(formatter, "FAILED after {took}, WITH NOTHING TO RETURN TO: {why}")
                     }
                     RolledBack::Superseded(by) => {
-                        let by = &by.by.task_definition;
-                        write!(formatter, "FAILED after {took} and left alone: somebody else deployed {by} meanwhile")
+                        write!(formatter, "FAILED after {took} and left alone: {} meanwhile", Who(by))
                     }
                     RolledBack::Failed(what) => {
-                        write!(formatter, "FAILED after {took}, AND THE ROLLBACK to {before} FAILED TOO: {what}")
+                        let good = known.last().map(|(good, _)| self.named(good)).unwrap_or_default();
+                        write!(formatter, "FAILED after {took}, AND THE ROLLBACK to {good} FAILED TOO: {what}")
                     }
                 }?;
                 write!(formatter, "; {now}\nwhy: {why}")?;
                 match rollback {
                     RolledBack::Failed(_) => write!(formatter, "\nto go back by hand: {way_back}"),
-                    RolledBack::NothingToReturnTo => {
-                        write!(formatter, "\nto deploy another revision, name it at the end of: {way_back}")
+                    RolledBack::NothingToReturnTo(_) => {
+                        write!(formatter, "\nto deploy another revision, name it in: {way_back}")
                     }
                     _ => Ok(()),
                 }
             }
             Outcome::NotUpdated { why } => write!(formatter, "NOT UPDATED after {took}; {now}\nwhy: {why}"),
-            Outcome::Superseded(by) => write!(
-                formatter,
-                "LEFT ALONE after {took}: somebody else deployed {} meanwhile; {now}",
-                by.by.task_definition
-            ),
+            Outcome::Superseded(by) => write!(formatter, "LEFT ALONE after {took}: {} meanwhile; {now}", Who(by)),
             Outcome::NotReached => write!(formatter, "NOT TOUCHED: the run ended before its turn; {now}"),
         }
     }
@@ -277,11 +365,17 @@ impl fmt::Display for Conclusion<'_> {
 impl Conclusion<'_> {
     /// A task definition, with its version where that is known.
     fn named(&self, task_definition: &TaskDefinitionArn) -> String {
-        let (previous, version) = &self.0.previous;
-        if task_definition == previous {
-            format!("{task_definition} ({})", excerpt(version))
-        } else {
-            task_definition.to_string()
+        match self.0.known.iter().find(|(known, _)| known == task_definition) {
+            Some((_, version)) => format!("{task_definition} ({})", excerpt(version)),
+            None => task_definition.to_string(),
+        }
+    }
+
+    /// What a service returned to.
+    fn returned(&self, Returned { to, copy_of }: &Returned) -> String {
+        match copy_of {
+            Some(original) => format!("{to}, a copy of {}", self.named(original)),
+            None => self.named(to),
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Deploy check: waits until the new version has shown itself, at its url or by ECS's counts.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use reqwest::Url;
 use tokio::time::Instant;
 
 use super::{
-    standing::{Deployment, Replacement, Standing, judge},
+    replaced::Replacement,
+    standing::{Deployment, Standing, judge},
     watch::Watch,
 };
 use crate::{
-    ecs::{SeenDeployment, Task},
+    ecs::{Rollout, SeenDeployment, Strategy, Task},
     git_sha::GitSha,
     poll::{self, PACE},
     text::{counted, duration, excerpt},
@@ -41,33 +42,41 @@ pub enum Checked {
     Replaced(Replacement),
 }
 
-/// Waits for `proof` that `ours` is live, for as long as the service's timeout. ECS is watched beside the url, so that
-/// a deployment that ends early ends the wait.
-pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Checked {
-    let deadline = Instant::now() + watch.service.timeout;
-    let by_ecs = poll::until(deadline, async || {
-        let look = match watch.look().await {
-            Ok(look) => look,
-            Err(pause) => return ControlFlow::Continue(pause),
-        };
-        match judge(ours, &look) {
-            Standing::Failed(seen) => ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
-            Standing::Replaced(replacement) => ControlFlow::Break(Seen::Replaced(replacement)),
-            Standing::Primary(seen) if seen.desired == 0 && look.desired == 0 => {
-                ControlFlow::Break(Seen::Live("the desired count is 0, so there is nothing to verify".into()))
+/// Waits for `proof` that `ours` is live, for as long as `patience`. ECS and the new tasks are watched beside the url,
+/// so that a deployment that ends early, or can't succeed any more, ends the wait.
+pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, patience: Duration) -> Checked {
+    let deadline = Instant::now() + patience;
+    let by_ecs =
+        poll::until(deadline, async || {
+            let look = match watch.look().await {
+                Ok(look) => look,
+                Err(pause) => return ControlFlow::Continue(pause),
+            };
+            match judge(ours, &look) {
+                Standing::Failed(seen) => ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
+                Standing::Replaced(replacement) => ControlFlow::Break(Seen::Replaced(replacement)),
+                Standing::Primary(seen) if seen.desired == 0 && look.desired == 0 => {
+                    ControlFlow::Break(Seen::Live("the desired count is 0, so there is nothing to verify".into()))
+                }
+                Standing::Primary(seen) => {
+                    watch.say_stage(&look).await;
+                    if let Some(why) = watch.failure(&look, false).await {
+                        return ControlFlow::Break(Seen::GivenUp(why));
+                    }
+                    if matches!(proof, Proof::Url { .. }) || !all_run(seen) || !has_moved(&look.strategy, seen) {
+                        return ControlFlow::Continue(PACE);
+                    }
+                    match watch.tasks().await {
+                        Ok(tasks) if are_healthy(ours, seen.running, &tasks) => ControlFlow::Break(Seen::Live(
+                            format!("{} of {} run and none is unhealthy", seen.running, counted(seen.desired, "task")),
+                        )),
+                        Ok(_) => ControlFlow::Continue(PACE),
+                        Err(pause) => ControlFlow::Continue(pause),
+                    }
+                }
+                Standing::NotShownYet => ControlFlow::Continue(PACE),
             }
-            Standing::Primary(seen) if matches!(proof, Proof::Counts) && all_run(seen) => match watch.tasks().await {
-                Ok(tasks) if are_healthy(ours, seen.running, &tasks) => ControlFlow::Break(Seen::Live(format!(
-                    "{} of {} run and none is unhealthy",
-                    seen.running,
-                    counted(seen.desired, "task")
-                ))),
-                Ok(_) => ControlFlow::Continue(PACE),
-                Err(pause) => ControlFlow::Continue(pause),
-            },
-            Standing::Primary(_) | Standing::NotShownYet => ControlFlow::Continue(PACE),
-        }
-    });
+        });
     let by_url = poll::until(deadline, async || {
         let Proof::Url { url, version } = proof else { return std::future::pending().await };
         let answer = watch.ask(url).await;
@@ -84,6 +93,7 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Check
     match seen {
         Some(Seen::Live(how)) => Checked::Live(how),
         Some(Seen::Ended(reason)) => Checked::Failed(ended(&reason, watch).await),
+        Some(Seen::GivenUp(why)) => Checked::Failed(format!("{why}; {}", watch.explain().await)),
         Some(Seen::Replaced(replacement)) => Checked::Replaced(replacement),
         None => Checked::Failed(format!(
             "{} within {}; at last: {}",
@@ -91,7 +101,7 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Check
                 Proof::Url { url, version } => format!("{} did not show {version}", crate::report::url(url)),
                 Proof::Counts => "the new tasks were not all seen to run and be healthy".to_owned(),
             },
-            duration(watch.service.timeout),
+            duration(patience),
             watch.explain().await
         )),
     }
@@ -101,6 +111,7 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> Check
 enum Seen {
     Live(String),
     Ended(String),
+    GivenUp(String),
     Replaced(Replacement),
 }
 
@@ -113,6 +124,11 @@ pub async fn ended(reason: &str, watch: &Watch<'_>) -> String {
 /// none yet has not begun.
 fn all_run(seen: &SeenDeployment) -> bool {
     seen.desired > 0 && seen.running >= seen.desired && seen.failed_tasks == 0
+}
+
+/// Whether the tasks get requests, as far as ECS's counts can tell: where it shifts traffic, only once it is done.
+fn has_moved(strategy: &Strategy, seen: &SeenDeployment) -> bool {
+    *strategy == Strategy::Rolling || seen.rollout == Some(Rollout::Completed)
 }
 
 /// Whether `tasks` shows all `running` tasks of ours, and none that its container health checks find UNHEALTHY.
@@ -140,11 +156,13 @@ mod tests {
     #[test]
     fn only_tasks_that_were_seen_count_as_healthy() {
         let task = |started_by: &str, unhealthy| Task {
-            id: String::new(),
+            arn: String::new(),
             task_definition: TaskDefinitionArn(String::new()),
             started_by: Some(DeploymentId(started_by.into())),
             status: "RUNNING".into(),
             unhealthy,
+            created: None,
+            started: None,
             stopped: None,
         };
         assert!(are_healthy(&ours(), 2, &[task("2", false), task("2", false), task("1", true)]));

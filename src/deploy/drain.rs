@@ -1,17 +1,18 @@
 //! Drain check: waits until the old version is unreachable and the tasks that run are the expected ones.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use reqwest::Url;
 use tokio::time::Instant;
 
 use super::{
     check::{Proof, ended},
-    standing::{Deployment, Replacement, Standing, judge},
+    replaced::Replacement,
+    standing::{Deployment, Standing, judge},
     watch::Watch,
 };
 use crate::{
-    ecs::{Look, Meant, Rollout, SeenDeployment, Task},
+    ecs::{Look, Meant, Rollout, SeenDeployment, Strategy, Task},
     git_sha::GitSha,
     ping::Answer,
     poll::{self, PACE},
@@ -45,10 +46,10 @@ pub enum Old {
     OtherTaskDefinitions,
 }
 
-/// Waits, for as long as the service's timeout, until nothing but `ours` can be reached. To be called once the deploy
-/// check has seen it live.
-pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> Drained {
-    let deadline = Instant::now() + watch.service.timeout;
+/// Waits, for as long as `patience`, until nothing but `ours` can be reached. To be called once the deploy check has
+/// seen it live.
+pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old, patience: Duration) -> Drained {
+    let deadline = Instant::now() + patience;
     let seen = poll::until(deadline, async || {
         // Asked beside every look, so that at the end it is known how the version did while the old one drained.
         let asked = async {
@@ -68,6 +69,10 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             Standing::Replaced(replacement) => return ControlFlow::Break(Seen::Replaced(replacement)),
             Standing::Primary(primary) => primary,
         };
+        watch.say_stage(&look).await;
+        if let Some(why) = watch.failure(&look, true).await {
+            return ControlFlow::Break(Seen::GivenUp(why));
+        }
         if !counts_agree(&look, ours.relieves_all, proof, old) {
             return ControlFlow::Continue(PACE);
         }
@@ -85,13 +90,19 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
     match seen.await {
         Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
         Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
+        Some(Seen::GivenUp(why)) => Drained::Failed(format!(
+            "the new version did not stay live until the old one was gone: {why}; {}",
+            watch.explain().await
+        )),
         Some(Seen::Replaced(replacement)) => Drained::Replaced(replacement),
-        None if is_still_live(watch, ours, proof, old).await => {
-            Drained::TimedOut(format!("{}; at last: {}", remaining(watch, ours, old).await, watch.explain().await))
-        }
+        None if is_still_live(watch, ours, proof, old).await => Drained::TimedOut(format!(
+            "{}; at last: {}",
+            remaining(watch, ours, proof, old).await,
+            watch.explain().await
+        )),
         None => Drained::Failed(format!(
             "the new version did not stay live until the old one was gone, in {}; at last: {}",
-            duration(watch.service.timeout),
+            duration(patience),
             watch.explain().await
         )),
     }
@@ -101,26 +112,46 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
 enum Seen {
     Gone(String),
     Ended(String),
+    GivenUp(String),
     Replaced(Replacement),
 }
 
 /// Whether ECS's counts say that only our deployment's tasks, those of the PRIMARY, can be reached.
 ///
 /// While ECS counts failed tasks, those that run now may be on their way to crash (failedTasks falls back to 0 when one
-/// runs, API_Deployment). Without a url the counts are all the proof there is: behind a load balancer with a
-/// minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is healthy, if all desired
-/// tasks ran before (`relieves_all`); elsewhere RUNNING doesn't mean healthy, and the rollout must be COMPLETED too,
-/// where ECS says how far it is.
+/// runs, API_Deployment). Where the counts alone don't prove it, ECS must say COMPLETED, if it says at all how far it is.
 fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> bool {
     let ours = &look.primary;
     let begun = ours.desired > 0 || look.desired == 0;
-    let by_balancer = look.load_balanced && look.minimum_healthy_percent >= 100 && relieves_all;
-    let vouched = matches!(proof, Proof::Url { .. }) || by_balancer;
     begun
         && ours.running == ours.desired
         && ours.failed_tasks == 0
         && old_tasks(look, old) == 0
-        && (vouched || matches!(ours.rollout, None | Some(Rollout::Completed)))
+        && (needs_completed(look, relieves_all, proof).is_none()
+            || matches!(ours.rollout, None | Some(Rollout::Completed)))
+}
+
+/// Why ECS's COMPLETED is needed beside its counts, if it is.
+///
+/// Behind a load balancer with a minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is
+/// healthy, if all desired tasks ran before (`relieves_all`). With less, or with a DAEMON, it may stop old tasks first, so
+/// RUNNING doesn't mean healthy (API_DeploymentConfiguration). Alarms and shifted traffic can end a deployment as long as
+/// it isn't COMPLETED.
+fn needs_completed(look: &Look, relieves_all: bool, proof: &Proof) -> Option<&'static str> {
+    let by_url = matches!(proof, Proof::Url { .. });
+    if let Strategy::Shifting { .. } = look.strategy {
+        Some("until then its traffic, or its bake time, isn't over")
+    } else if look.has_alarms {
+        Some("until then its alarms can end the deployment")
+    } else if look.is_daemon {
+        Some("it is a DAEMON service, whose old tasks stop before the new ones are healthy")
+    } else if look.minimum_healthy_percent < 100 {
+        Some("its minimumHealthyPercent is below 100, so tasks that run may not be healthy")
+    } else if by_url || (look.load_balanced && relieves_all) {
+        None
+    } else {
+        Some("nothing else tells whether tasks that run are healthy")
+    }
 }
 
 /// How many tasks that must be gone run, or are about to.
@@ -200,15 +231,22 @@ async fn leaving(watch: &Watch<'_>, ours: &Deployment, old: Old) -> usize {
     tasks.iter().filter(|task| task.is_leaving() && is_old(task, ours, old)).count()
 }
 
-/// Which old tasks still run.
-async fn remaining(watch: &Watch<'_>, ours: &Deployment, old: Old) -> String {
+/// What there was to wait for at the end: old tasks that still run, or ECS's COMPLETED.
+async fn remaining(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> String {
+    if let Some(look) = watch.last_look()
+        && old_tasks(&look, old) == 0
+        && look.primary.rollout == Some(Rollout::InProgress)
+        && let Some(why) = needs_completed(&look, ours.relieves_all, proof)
+    {
+        return format!("ECS has not said COMPLETED ({why}); a higher timeoutMinutes waits longer");
+    }
     let tasks = match watch.clients.ecs.tasks(watch.service, Meant::ToRun).await {
         Ok(tasks) => tasks,
         Err(error) => return format!("the tasks that remain could not be listed: {}", excerpt(&error.to_string())),
     };
     let tasks = tasks.iter().filter(|task| is_old(task, ours, old));
     let tasks: Vec<_> =
-        tasks.map(|task| format!("{} of {} ({})", task.id, task.task_definition, task.status)).collect();
+        tasks.map(|task| format!("{} of {} ({})", task.id(), task.task_definition, task.status)).collect();
     if tasks.is_empty() {
         return "no old task was listed at the end".to_owned();
     }
@@ -262,6 +300,12 @@ mod tests {
         assert!(!agree(&unbalanced(InProgress), &Proof::Counts));
         assert!(agree(&unbalanced(Completed), &Proof::Counts));
         assert!(agree(&unbalanced(InProgress), &by_url()));
+        let strict = |look: Look| assert!(!agree(&look, &by_url()) && !agree(&look, &Proof::Counts), "{look:?}");
+        let rolling = || look(seen("2", 2, InProgress), vec![]);
+        strict(Look { has_alarms: true, ..rolling() });
+        strict(Look { is_daemon: true, ..rolling() });
+        strict(Look { minimum_healthy_percent: 99, ..rolling() });
+        strict(Look { strategy: Strategy::Shifting { name: "linear", takes: Duration::ZERO }, ..rolling() });
         let lenient = |rollout| Look { minimum_healthy_percent: 50, ..look(seen("2", 2, rollout), vec![]) };
         assert!(!agree(&lenient(InProgress), &Proof::Counts));
         assert!(agree(&lenient(Completed), &Proof::Counts));

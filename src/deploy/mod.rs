@@ -2,22 +2,30 @@
 
 mod check;
 mod drain;
+mod failures;
+mod known_good;
 mod preflight;
 mod prove;
 mod register;
+mod replaced;
 mod rollback;
 mod standing;
 mod update;
 mod watch;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures_util::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream,
+};
 use tokio::time::Instant;
 
 pub use check::Proof;
-pub use rollback::RolledBack;
-pub use standing::Replacement;
+pub use preflight::{Problem, Remark};
+pub use replaced::Replacement;
+pub use rollback::{Returned, RolledBack};
 
 use self::{
     drain::Old,
@@ -28,8 +36,10 @@ use self::{
     update::{NotUpdated, update},
 };
 use crate::{
+    aws::Error,
     config::Service,
-    ecs::{Ecs, Error},
+    ecr::Ecr,
+    ecs::Ecs,
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     ping::Ping,
@@ -49,15 +59,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom the phases ask.
-pub struct Clients {
+pub struct Clients<'a> {
     /// ECS.
     pub ecs: Ecs,
+    /// ECR, about images.
+    pub ecr: Ecr<'a>,
     /// The services' urls.
     pub ping: Ping,
 }
 
 /// What preflight found that must be mended before anything is changed: the service, and what is wrong.
-pub type Problems = Vec<(String, Error)>;
+pub type Problems = Vec<(String, Problem)>;
 
 /// Why a run ended before anything was changed.
 pub enum NotBegun {
@@ -68,18 +80,26 @@ pub enum NotBegun {
 }
 
 /// Deploys `version` to `services`, one after another, and gives how each ended, in their order. A signal that `cancel`
-/// knows of undoes what was begun, as a failure does, without waiting for proof.
+/// knows of undoes what was begun, as a failure does, without waiting for proof. `credentials_end` resolves to the time
+/// when the AWS credentials end, where that is known.
 pub async fn deploy(
-    clients: &Clients,
+    clients: &Clients<'_>,
     services: &[Service],
     version: &GitSha,
     cancel: &Cancel,
+    credentials_end: impl Future<Output = Option<SystemTime>>,
 ) -> Result<Vec<Ended>, NotBegun> {
-    let snapshots = tokio::select! {
+    let looks = join(look_at_all(clients, services, version), credentials_end);
+    let (looks, credentials_end) = tokio::select! {
         biased;
         by = cancel.cancelled() => return Err(NotBegun::Cancelled(by)),
-        looks = look_at_all(clients, services, version) => looks.map_err(NotBegun::Problems)?,
+        looks = looks => looks,
     };
+    let snapshots = looks.map_err(NotBegun::Problems)?;
+    let (left, longest) = (credentials_end.map(time_left), longest(&snapshots));
+    if let Some(left) = left.filter(|left| *left < longest) {
+        report::credentials_end_early(left, longest);
+    }
     let mut turns: Vec<Turn<'_>> = Vec::new();
     let mut then = Next::GoOn;
     for snapshot in &snapshots {
@@ -122,7 +142,7 @@ pub async fn deploy(
 
 /// Preflight of all services, so that all problems are known before the first write.
 async fn look_at_all<'a>(
-    clients: &Clients,
+    clients: &Clients<'_>,
     services: &'a [Service],
     version: &'a GitSha,
 ) -> Result<Vec<Snapshot<'a>>, Problems> {
@@ -132,17 +152,33 @@ async fn look_at_all<'a>(
     for (service, look) in looks {
         match look {
             Ok(snapshot) => snapshots.push(snapshot),
-            Err(error) => problems.push((service.name.clone(), error)),
+            Err(found) => problems.extend(found.into_iter().map(|problem| (service.name.clone(), problem))),
         }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    for snapshot in &snapshots {
-        let (running, version) = (snapshot.previous(), snapshot.previous_version());
-        report::say(&snapshot.service.name, &Event::Runs { running, version: &version });
+    for Snapshot { service, running, remarks, .. } in &snapshots {
+        report::say(&service.name, &Event::Runs { running: &running.arn, version: &running.version() });
+        for remark in remarks {
+            report::say(&service.name, &Event::Remark(remark));
+        }
     }
     Ok(snapshots)
+}
+
+/// How long from now until `end`; nothing if it has passed.
+fn time_left(end: SystemTime) -> Duration {
+    end.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+/// The longest that a run may take: each service in turn, with two writes and two checks, the last of which fails when its
+/// time is over; then all of them going back side by side.
+fn longest(snapshots: &[Snapshot<'_>]) -> Duration {
+    let check = |snapshot: &Snapshot<'_>| snapshot.service.timeout + snapshot.strategy.takes();
+    let forth: Duration = snapshots.iter().map(|snapshot| 2 * PATIENCE + 2 * check(snapshot)).sum();
+    let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout + 2 * check(snapshot)).max();
+    forth + back.unwrap_or_default()
 }
 
 /// One service's turn: what was sent to ECS, and how its phases ended.
@@ -187,7 +223,7 @@ fn next(attempt: &Attempt) -> Next {
 
 /// Takes one service through register, update, deploy check and drain check. `sent` tells, at any moment and even if
 /// this future is dropped, what there is to undo.
-async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
+async fn attempt(clients: &Clients<'_>, snapshot: &Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     let (before, proofs) = match look_again(clients, snapshot).await {
@@ -215,7 +251,7 @@ async fn attempt(clients: &Clients, snapshot: &Snapshot<'_>, sent: &mut Option<S
         Err(error) => return Attempt::NotBegun(explain(&error)),
     };
     let replaced = |replacement: Replacement| {
-        if !replacement.undoes(&revision.arn, snapshot.previous()) {
+        if !replacement.undoes(&revision.arn, snapshot.previous().map(|previous| &previous.arn)) {
             Attempt::Superseded(replacement)
         } else if replacement.by_ecs {
             Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
@@ -257,7 +293,11 @@ fn explain(error: &Error) -> String {
 
 /// Undoes every update of this run, side by side, the newest requested first. Gives what became of each turn's service
 /// and how long that took, in the order of the turns; none for those that were not updated.
-async fn roll_all_back(clients: &Clients, turns: &[Turn<'_>], cancel: &Cancel) -> Vec<Option<(RolledBack, Duration)>> {
+async fn roll_all_back(
+    clients: &Clients<'_>,
+    turns: &[Turn<'_>],
+    cancel: &Cancel,
+) -> Vec<Option<(RolledBack, Duration)>> {
     let since = Instant::now();
     let mut places = vec![Place::default()];
     for _ in 1..turns.len() {
@@ -288,7 +328,7 @@ fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, ended: &str) -> Outcome
 
 /// Adds what the last line says. What runs now is what a last look shows, and nothing else.
 async fn conclude(
-    clients: &Clients,
+    clients: &Clients<'_>,
     snapshot: &Snapshot<'_>,
     outcome: Outcome,
     took: Duration,
@@ -296,19 +336,20 @@ async fn conclude(
 ) -> Ended {
     let service = snapshot.service;
     let last_look = poll::answered(patience, async || clients.ecs.look(service).await).await.ok();
+    let way_back = snapshot.previous().map_or("<family>:<revision>", |previous| &previous.arn.0);
     Ended {
         service: service.name.clone(),
         outcome,
         last_look,
-        previous: (snapshot.previous().clone(), snapshot.previous_version()),
+        known: snapshot.versions(),
         version: snapshot.version.clone(),
         took,
         way_back: format!(
-            "aws ecs update-service --region {} --cluster {} --service {} --task-definition {} --force-new-deployment",
+            "aws ecs update-service --region {} --cluster {} --service {} --task-definition {way_back} \
+             --force-new-deployment",
             clients.ecs.region(service),
             service.cluster.as_str(),
             service.name,
-            snapshot.previous().0,
         ),
     }
 }

@@ -1,15 +1,25 @@
-//! Preflight: what a service runs now, what deploying would change, and what to return to.
+//! Preflight: what a service runs now, what deploying would change, what to return to, and what stands in the way.
 
+use futures_util::future::{join, join_all};
 use reqwest::Url;
 
-use super::{Clients, PATIENCE, check::Proof};
+use super::{
+    Clients, PATIENCE,
+    check::Proof,
+    known_good::{KnownGood, known_good},
+};
 use crate::{
+    aws::Error,
     config::Service,
-    ecs::{DeploymentId, Error, ImageChange, Look, Meant, TaskDefinition, TaskDefinitionArn, version_of},
+    ecr::Found,
+    ecs::{
+        DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn,
+    },
     git_sha::GitSha,
     image::common_git_sha,
     ping::Answer,
     poll,
+    text::excerpt,
 };
 
 /// What was seen of a service before anything was changed.
@@ -18,28 +28,90 @@ pub struct Snapshot<'a> {
     pub service: &'a Service,
     /// The version to deploy.
     pub version: &'a GitSha,
-    /// What runs now, and what to return to.
+    /// What runs now, and what the new revision is made from.
     pub running: TaskDefinition,
     /// What deploying makes of its images.
     pub changes: Vec<ImageChange>,
+    /// What to return to.
+    pub way_back: WayBack,
     /// The PRIMARY deployment at that time.
     pub primary: DeploymentId,
+    /// How ECS exchanges the versions.
+    pub strategy: Strategy,
+    /// What the user should know before anything is changed.
+    pub remarks: Vec<Remark>,
+}
+
+/// What a service returns to if the run fails.
+pub enum WayBack {
+    /// What runs now: it completed a deployment.
+    Running,
+    /// Another task definition, which was the last to complete a deployment.
+    To(TaskDefinition),
+    /// Nothing, and why.
+    Nowhere(String),
+}
+
+/// Something that the user should know before anything is changed; nothing of it keeps a service from being deployed.
+#[derive(Debug)]
+pub enum Remark {
+    /// What runs now has not completed a deployment, so that the way back leads elsewhere.
+    ReturnsElsewhere {
+        /// Where, and its version for people.
+        to: (TaskDefinitionArn, String),
+        /// Why that it completed a deployment is not known, but assumed.
+        assumed: Option<String>,
+    },
+    /// There is nothing to return to, and why.
+    NothingToReturnTo(String),
+    /// The task definition to return to has been deregistered.
+    Deregistered(TaskDefinitionArn),
+    /// A deployment is under way that this run will replace.
+    UnderWay(SeenDeployment),
+    /// The url gives no answer or shows no version today.
+    UrlShowsNoVersion(Url, Answer),
+    /// An image of the version to return to is gone.
+    PreviousImageGone(String),
+    /// Whether an image exists can't be told, and why.
+    ImageUnknown(String, String),
+}
+
+/// What keeps a service from being deployed: what is wrong, and the way out where one is known.
+pub struct Problem {
+    /// What is wrong.
+    pub what: String,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self { what: error.to_string(), hint: error.hint() }
+    }
 }
 
 impl Snapshot<'_> {
-    /// The task definition to return to.
-    pub fn previous(&self) -> &TaskDefinitionArn {
-        &self.running.arn
+    /// What to return to, if there is anything.
+    pub fn previous(&self) -> Option<&TaskDefinition> {
+        match &self.way_back {
+            WayBack::Running => Some(&self.running),
+            WayBack::To(good) => Some(good),
+            WayBack::Nowhere(_) => None,
+        }
     }
 
-    /// The version that runs now, for people.
-    pub fn previous_version(&self) -> String {
-        version_of(self.running.images())
+    /// The task definitions that are known, with their versions for people.
+    pub fn versions(&self) -> Vec<(TaskDefinitionArn, String)> {
+        let other = match &self.way_back {
+            WayBack::To(good) => Some(good),
+            WayBack::Running | WayBack::Nowhere(_) => None,
+        };
+        [Some(&self.running), other].into_iter().flatten().map(|known| (known.arn.clone(), known.version())).collect()
     }
 
-    /// Whether all images are at the version to deploy already, so that no new revision is needed.
+    /// Whether what runs now will do: all its images are at the version to deploy, and services can be updated to it.
     pub fn is_at_version(&self) -> bool {
-        self.changes.iter().all(|change| change.from == change.to)
+        self.running.is_active() && self.changes.iter().all(|change| change.from == change.to)
     }
 }
 
@@ -51,51 +123,146 @@ pub struct Proofs {
     pub previous: Proof,
 }
 
-/// Decides what will count as proof, from the images that change and from what the url `answers` before the update.
+/// Decides what will count as proof, from the images that change, from those of the version to return to, and from what
+/// the url `answers` before the update.
 ///
 /// The url proves nothing of the new version where the one before shows the same SHA already, or is at that SHA by its
-/// images and doesn't show another. It proves the previous
-/// one only where the images that change are tagged with one and the same Git SHA, and the url was seen to name it.
-fn proofs(url: Option<&Url>, changes: &[ImageChange], version: &GitSha, answers: Option<&Answer>) -> Proofs {
+/// images and doesn't show another. It proves the previous one only where those of its images that change are tagged with
+/// one and the same Git SHA, and the url was seen to name it.
+fn proofs(
+    url: Option<&Url>,
+    changes: &[ImageChange],
+    previous: &[ImageChange],
+    version: &GitSha,
+    answers: Option<&Answer>,
+) -> Proofs {
     let counts = || Proofs { new: Proof::Counts, previous: Proof::Counts };
-    let moving: Vec<_> = changes.iter().filter(|change| change.from != change.to).collect();
+    let is_moving = |change: &&ImageChange| change.from != change.to;
     let Some(url) = url else { return counts() };
     let shows_another = matches!(answers, Some(answer @ Answer::Version(_)) if !answer.shows(version));
-    if answers.is_some_and(|answer| answer.shows(version)) || (moving.is_empty() && !shows_another) {
+    let shows_version = answers.is_some_and(|answer| answer.shows(version));
+    if shows_version || (!changes.iter().any(|change| is_moving(&change)) && !shows_another) {
         return counts();
     }
-    let previous = common_git_sha(moving.iter().map(|change| change.from.as_str()))
+    let previous = common_git_sha(previous.iter().filter(is_moving).map(|change| change.from.as_str()))
         .filter(|previous| answers.is_some_and(|answer| answer.shows(previous)));
     let by_url = |version: &GitSha| Proof::Url { url: url.clone(), version: version.clone() };
     Proofs { new: by_url(version), previous: previous.as_ref().map_or(Proof::Counts, by_url) }
 }
 
 /// Looks at `service`: it is ACTIVE, its deployment controller is ECS, its task definition can be read, and so can its
-/// tasks where only they can prove anything.
+/// tasks where only they can prove anything; the new images are there, as far as that can be told. Gives every problem
+/// that was found.
 pub async fn preflight<'a>(
-    clients: &Clients,
+    clients: &Clients<'_>,
     service: &'a Service,
     version: &'a GitSha,
-) -> Result<Snapshot<'a>, Error> {
-    let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await?;
+) -> Result<Snapshot<'a>, Vec<Problem>> {
+    let refused = |error| vec![Problem::from(error)];
+    let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await.map_err(refused)?;
     let running = &look.primary.task_definition;
-    let running = poll::answered(PATIENCE, async || clients.ecs.task_definition(service, running).await).await?;
+    let describe = async |arn| poll::answered(PATIENCE, async || clients.ecs.task_definition(service, arn).await).await;
+    let running = describe(running).await.map_err(refused)?;
     let changes = running.changes(version);
-    if service.url.is_none() {
-        look_at_tasks(clients, service).await?;
+    let mut remarks = Vec::new();
+    if look.primary.rollout == Some(Rollout::InProgress) {
+        remarks.push(Remark::UnderWay(look.primary.clone()));
     }
-    Ok(Snapshot { service, version, running, changes, primary: look.primary.id })
+
+    let (good, assumed) = match known_good(clients, service, &look).await {
+        KnownGood::Completed(good) => (Ok(good), None),
+        KnownGood::Older(good, error) => (Ok(good), Some(why(&error))),
+        KnownGood::Unknown(None) => (Err("no deployment of the service has completed".to_owned()), None),
+        KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", why(&error))), None),
+    };
+    let will_deploy_running = running.is_active() && changes.iter().all(|change| change.from == change.to);
+    let way_back = match good {
+        Ok(good) if good == running.arn && will_deploy_running => {
+            WayBack::Nowhere(format!("{good} is what this run deploys, too"))
+        }
+        Ok(good) if good == running.arn => WayBack::Running,
+        Ok(good) => match describe(&good).await {
+            Ok(definition) => {
+                let to = (good, definition.version());
+                remarks.push(Remark::ReturnsElsewhere { to, assumed });
+                WayBack::To(definition)
+            }
+            Err(error) => {
+                WayBack::Nowhere(format!("{good} completed a deployment, but can't be read: {}", why(&error)))
+            }
+        },
+        Err(why) => WayBack::Nowhere(why),
+    };
+    if let WayBack::Nowhere(why) = &way_back {
+        remarks.push(Remark::NothingToReturnTo(why.clone()));
+    }
+    let (primary, strategy) = (look.primary.id, look.strategy);
+    let mut snapshot = Snapshot { service, version, running, changes, way_back, primary, strategy, remarks };
+
+    let asked = async {
+        match &service.url {
+            Some(url) => Some((url, clients.ping.get(url, service.request_timeout()).await)),
+            None => None,
+        }
+    };
+    let (images, asked) = join(look_at_images(clients, &snapshot), asked).await;
+    let (mut problems, remarks) = images;
+    if service.url.is_none()
+        && let Err(error) = look_at_tasks(clients, service).await
+    {
+        problems.push(error.into());
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    if let Some(previous) = snapshot.previous().filter(|previous| !previous.is_active()) {
+        let gone = Remark::Deregistered(previous.arn.clone());
+        snapshot.remarks.push(gone);
+    }
+    snapshot.remarks.extend(remarks);
+    if let Some((url, answer)) = asked.filter(|(_, answer)| !matches!(answer, Answer::Version(_))) {
+        snapshot.remarks.push(Remark::UrlShowsNoVersion(url.clone(), answer));
+    }
+    Ok(snapshot)
+}
+
+/// Looks for the new images, of which a missing one is a problem, and for those of the version to return to.
+async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<Problem>, Vec<Remark>) {
+    let new = snapshot.changes.iter().map(async |change| (change, clients.ecr.find(&change.to).await));
+    let old = snapshot.previous().into_iter().flat_map(TaskDefinition::images);
+    let old = old.map(async |image| (image, clients.ecr.find(image).await));
+    let (new, old) = join(join_all(new), join_all(old)).await;
+    let (mut problems, mut remarks) = (Vec::new(), Vec::new());
+    for (change, found) in new {
+        match found {
+            Found::There => {}
+            Found::Missing => problems.push(Problem {
+                what: format!("there is no image {} for container `{}`", change.to, change.container),
+                hint: Some("push the image first, and check -gitsha".to_owned()),
+            }),
+            Found::CannotTell(why) => remarks.push(Remark::ImageUnknown(change.to.clone(), why)),
+        }
+    }
+    let gone = old.into_iter().filter(|(_, found)| *found == Found::Missing);
+    remarks.extend(gone.map(|(image, _)| Remark::PreviousImageGone(image.to_owned())));
+    (problems, remarks)
+}
+
+/// An error, or the permission that is missing, in one line.
+fn why(error: &Error) -> String {
+    error.hint().unwrap_or_else(|| excerpt(&error.to_string()))
 }
 
 /// Looks at the service and its url once more, right before its first write.
-pub async fn look_again(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<(Look, Proofs), Error> {
+pub async fn look_again(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<(Look, Proofs), Error> {
     let service = snapshot.service;
     let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await?;
     let answer = match &service.url {
         Some(url) => Some(clients.ping.get_patiently(url, service.request_timeout()).await),
         None => None,
     };
-    let proofs = proofs(service.url.as_ref(), &snapshot.changes, snapshot.version, answer.as_ref());
+    let previous = snapshot.previous().map(|previous| previous.changes(snapshot.version)).unwrap_or_default();
+    let proofs = proofs(service.url.as_ref(), &snapshot.changes, &previous, snapshot.version, answer.as_ref());
     if service.url.is_some() && matches!(proofs.new, Proof::Counts) {
         look_at_tasks(clients, service).await?;
     }
@@ -103,7 +270,7 @@ pub async fn look_again(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<(L
 }
 
 /// Makes sure that the tasks can be looked at, before anything depends on it.
-async fn look_at_tasks(clients: &Clients, service: &Service) -> Result<(), Error> {
+async fn look_at_tasks(clients: &Clients<'_>, service: &Service) -> Result<(), Error> {
     poll::answered(PATIENCE, async || clients.ecs.tasks(service, Meant::ToRun).await).await.map(drop)
 }
 
@@ -120,7 +287,7 @@ mod tests {
             Proof::Url { .. } => "url",
             Proof::Counts => "counts",
         };
-        let Proofs { new, previous } = proofs(Some(&url), &changes, &version, answer);
+        let Proofs { new, previous } = proofs(Some(&url), &changes, &changes, &version, answer);
         (told(new), told(previous))
     }
 

@@ -5,11 +5,13 @@ use super::{
     Clients,
     check::{Checked, Proof, check},
     drain::{Drained, Old, drain},
-    standing::{Deployment, Replacement},
+    replaced::{Replacement, recognise},
+    standing::Deployment,
     watch::Watch,
 };
 use crate::{
     config::Service,
+    ecs::Strategy,
     report::{self, Event},
 };
 
@@ -28,24 +30,31 @@ pub enum Proven {
     Replaced(Replacement),
 }
 
-/// Takes `ours`, a deployment of `service`, through both checks, and says what is awaited and what was seen.
-pub async fn prove(clients: &Clients, service: &Service, ours: &Deployment, proof: &Proof, old: Old) -> Proven {
+/// Takes `ours`, a deployment of `service`, through both checks, and says what is awaited and what was seen. Each may
+/// take the service's timeout, and as much longer as its configuration has ECS take.
+pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, proof: &Proof, old: Old) -> Proven {
     let say = |event: &Event<'_>| report::say(&service.name, event);
     let watch = Watch::new(clients, service, ours);
-    say(&Event::Checking { proof, timeout: service.timeout });
-    match check(&watch, ours, proof).await {
+    let patience = service.timeout + ours.strategy.takes();
+    if let Strategy::Shifting { name, takes } = ours.strategy {
+        say(&Event::ShiftsTraffic { name, takes });
+    }
+    say(&Event::Checking { proof, timeout: patience });
+    match check(&watch, ours, proof, patience).await {
         Checked::Live(how) => say(&Event::Live { how: &how }),
         Checked::Failed(why) => return Proven::Failed(why),
-        Checked::Replaced(replacement) => return Proven::Replaced(replacement),
+        Checked::Replaced(replacement) => {
+            return Proven::Replaced(recognise(clients, service, ours, replacement).await);
+        }
     }
-    say(&Event::Draining { proof, timeout: service.timeout });
-    match drain(&watch, ours, proof, old).await {
+    say(&Event::Draining { proof, timeout: patience });
+    match drain(&watch, ours, proof, old, patience).await {
         Drained::Complete { how, leaving } => {
             say(&Event::Drained { how: &how });
             Proven::Complete { leaving }
         }
         Drained::TimedOut(remaining) => Proven::NotDrained(remaining),
         Drained::Failed(why) => Proven::Failed(why),
-        Drained::Replaced(replacement) => Proven::Replaced(replacement),
+        Drained::Replaced(replacement) => Proven::Replaced(recognise(clients, service, ours, replacement).await),
     }
 }

@@ -1,10 +1,7 @@
 //! register-task-definition: a new revision of the running task definition, with its images at the new version.
 
 use super::{Clients, PATIENCE, preflight::Snapshot};
-use crate::{
-    ecs::{Error, TaskDefinitionArn},
-    poll,
-};
+use crate::{aws::Error, ecs::TaskDefinitionArn, poll};
 
 /// The task definition that is to be deployed.
 #[derive(Clone, Debug)]
@@ -17,9 +14,9 @@ pub struct Revision {
 
 /// Registers the new revision; the running one will do if all its images are at the version already. A repeated request
 /// may leave a second, equal revision behind, which nothing refers to.
-pub async fn register(clients: &Clients, snapshot: &Snapshot<'_>) -> Result<Revision, Error> {
+pub async fn register(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<Revision, Error> {
     if snapshot.is_at_version() {
-        return Ok(Revision { arn: snapshot.previous().clone(), is_new: false });
+        return Ok(Revision { arn: snapshot.running.arn.clone(), is_new: false });
     }
     let registration = snapshot.running.registration(snapshot.version);
     let arn = poll::answered(PATIENCE, async || clients.ecs.register(snapshot.service, &registration).await).await?;

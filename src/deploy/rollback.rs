@@ -1,24 +1,27 @@
 //! Rollback: puts a service back to what its snapshot says, unless ECS does so itself or somebody else has taken over.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     Clients,
     check::Proof,
     drain::Old,
-    preflight::Snapshot,
+    preflight::{Snapshot, WayBack},
     prove::{Proven, prove},
-    standing::{Deployment, Replacement, Standing, judge},
+    replaced::{Replacement, recognise},
+    standing::{Deployment, Standing, judge},
     update::{NotUpdated, READS_MAY_BE_STALE, Since, since, update},
 };
 use crate::{
-    ecs::{DeploymentId, Error, Look, SeenDeployment, TaskDefinitionArn},
-    poll::{self, PACE},
+    aws::{Error, Fate},
+    config::Service,
+    ecs::{DeploymentId, Look, Progress, Rollout, ServiceDeploymentArn, Strategy, TaskDefinition, TaskDefinitionArn},
+    poll::{self, Backoff, PACE},
     report::{self, Event},
     signals::Cancel,
     text::excerpt,
@@ -36,20 +39,29 @@ pub struct Sent {
     pub deployment: Option<Deployment>,
 }
 
+/// What a service returned to.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    /// The task definition.
+    pub to: TaskDefinitionArn,
+    /// The one that it is a copy of, where that had been deregistered.
+    pub copy_of: Option<TaskDefinitionArn>,
+}
+
 /// How a rollback ended.
 #[derive(Debug)]
 pub enum RolledBack {
-    /// This task definition was proven live.
-    Proven(TaskDefinitionArn),
-    /// This task definition is live, but the one rolled back was not seen to be gone, and why.
-    NotDrained(TaskDefinitionArn, String),
-    /// This task definition was requested, and a signal ended the run before it was proven.
-    Requested(TaskDefinitionArn),
+    /// This was proven live.
+    Proven(Returned),
+    /// This is live, but the version rolled back was not seen to be gone, and why.
+    NotDrained(Returned, String),
+    /// This was requested, and a signal ended the run before it was proven.
+    Requested(Returned),
     /// The service never left the previous version: the update had not happened.
     Unchanged,
-    /// There is nothing to return to: the update was to what ran before.
-    NothingToReturnTo,
-    /// Somebody else's deployment has taken over and was left alone.
+    /// There is nothing to return to, and why.
+    NothingToReturnTo(String),
+    /// Another deployment has taken over and was left alone.
     Superseded(Replacement),
     /// It could not be done or not be proven, and why.
     Failed(String),
@@ -67,6 +79,17 @@ enum Step {
     /// Leave the service alone.
     Leave(Replacement),
 }
+
+/// What the looks before a write decided.
+enum Decided {
+    /// To request the rollback, after this look.
+    Request(Look),
+    /// To watch this deployment, which has begun; whether ECS says that it is its own rollback.
+    Adopt(Deployment, bool),
+}
+
+/// The deployment that takes a service back, and to what.
+type Returning = (Deployment, Returned);
 
 /// A rollback's place in the order of requests: the services that were updated last go back first.
 #[derive(Default)]
@@ -96,89 +119,230 @@ impl Place {
 
 /// Rolls one service back and proves it. A signal doesn't stop the request; it ends the proof.
 pub async fn roll_back(
-    clients: &Clients,
+    clients: &Clients<'_>,
     snapshot: &Snapshot<'_>,
     sent: &Sent,
     place: Place,
     cancel: &Cancel,
 ) -> RolledBack {
-    if sent.task_definition == *snapshot.previous() {
-        return RolledBack::NothingToReturnTo;
-    }
-    let returning = match request(clients, snapshot, sent, place).await {
-        Ok(returning) => returning,
+    let previous = match (snapshot.previous(), &snapshot.way_back) {
+        (Some(previous), _) if previous.arn != sent.task_definition => previous,
+        (_, WayBack::Nowhere(why)) => return RolledBack::NothingToReturnTo(why.clone()),
+        _ => return RolledBack::NothingToReturnTo(format!("{} is what was deployed", sent.task_definition)),
+    };
+    let rollback = Rollback { clients, service: snapshot.service, sent, previous };
+    let requested = match rollback.request(place).await {
+        Ok(requested) => requested,
         Err(ended) => return ended,
     };
-    // What ECS itself returns to may be older than what ran before, and may name another version.
-    let proof =
-        if returning.task_definition == *snapshot.previous() { &sent.proof_of_previous } else { &Proof::Counts };
-    let proven = tokio::select! {
+    let returning = requested.as_ref().map_or_else(|| rollback.previous(), |(_, returned)| returned.clone());
+    tokio::select! {
         biased;
-        _ = cancel.cancelled() => return RolledBack::Requested(returning.task_definition),
-        proven = prove(clients, snapshot.service, &returning, proof, Old::OtherTaskDefinitions) => proven,
-    };
-    match proven {
-        Proven::Complete { .. } => RolledBack::Proven(returning.task_definition),
-        Proven::NotDrained(remaining) => RolledBack::NotDrained(returning.task_definition, remaining),
-        Proven::Failed(why) => RolledBack::Failed(why),
-        Proven::Replaced(replacement) => replaced(replacement),
+        _ = cancel.cancelled() => RolledBack::Requested(returning),
+        ended = rollback.prove(requested) => ended,
     }
 }
 
-/// Brings the deployment of the previous task definition about, or says why there is none.
-async fn request(
-    clients: &Clients,
-    snapshot: &Snapshot<'_>,
-    sent: &Sent,
-    place: Place,
-) -> Result<Deployment, RolledBack> {
-    let service = snapshot.service;
-    let previous = snapshot.previous();
-    let mut last_error: Option<Error> = None;
-    let mut unchanged_since: Option<Instant> = None;
-    // Where the update's answer was lost, it takes so long until a look can rule it out.
-    let patience =
-        if sent.deployment.is_some() { service.timeout } else { service.timeout.max(2 * READS_MAY_BE_STALE) };
-    let decided = poll::until(Instant::now() + patience, async || {
-        let look = match clients.ecs.look(service).await {
-            Ok(look) => look,
-            Err(error) => {
-                last_error = Some(error);
-                return ControlFlow::Continue(PACE);
-            }
+/// The rollback of one service.
+struct Rollback<'a> {
+    clients: &'a Clients<'a>,
+    service: &'a Service,
+    sent: &'a Sent,
+    /// What to return to.
+    previous: &'a TaskDefinition,
+}
+
+impl Rollback<'_> {
+    fn say(&self, event: &Event<'_>) {
+        report::say(&self.service.name, event);
+    }
+
+    fn previous(&self) -> Returned {
+        Returned { to: self.previous.arn.clone(), copy_of: None }
+    }
+
+    /// Brings the deployment of the previous task definition about, or says why there is none. Gives none where ECS was
+    /// asked to roll back and its deployment is still to show.
+    async fn request(&self, place: Place) -> Result<Option<Returning>, RolledBack> {
+        let look = match self.decided().await? {
+            Decided::Request(look) => look,
+            Decided::Adopt(deployment, by_ecs) => return Ok(Some(self.adopted(deployment, by_ecs))),
         };
-        last_error = None;
-        match decide(sent, previous, &look) {
+        place.turn().await;
+        self.say(&Event::RollingBack { to: &self.previous.arn, version: &self.previous.version() });
+        // An update would start a whole new cycle of steps and bakes; stopping moves the traffic back at once
+        // (API_StopServiceDeployment).
+        if let (Strategy::Shifting { .. }, Some(arn)) = (look.strategy, &look.service_deployment)
+            && look.primary.rollout == Some(Rollout::InProgress)
+            && self.stop(arn).await
+        {
+            return Ok(None);
+        }
+        match update(self.clients, self.service, &self.previous.arn, &look, self.service.timeout).await {
+            Ok(deployment) => Ok(Some((deployment, self.previous()))),
+            Err(NotUpdated::Refused(error)) if error.is_inactive() => self.request_copy().await.map(Some),
+            Err(not_updated) => Err(not_done(not_updated)),
+        }
+    }
+
+    /// As [`Self::request`], for a previous task definition that has been deregistered: an identical one is registered.
+    async fn request_copy(&self) -> Result<Returning, RolledBack> {
+        let copy = self.previous.copy();
+        let patience = self.service.timeout;
+        let copy = poll::answered(patience, async || self.clients.ecs.register(self.service, &copy).await).await;
+        let copy = copy.map_err(|error| RolledBack::Failed(excerpt(&error.to_string())))?;
+        let previous = &self.previous.arn;
+        self.say(&Event::RegisteredAgain { previous, copy: &copy });
+        let look = match self.decided().await? {
+            Decided::Request(look) => look,
+            Decided::Adopt(deployment, by_ecs) => return Ok(self.adopted(deployment, by_ecs)),
+        };
+        let deployment = update(self.clients, self.service, &copy, &look, patience).await.map_err(not_done)?;
+        Ok((deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
+    }
+
+    /// StopServiceDeployment; whether ECS took it, for as long as the service's timeout. A refusal is told: the
+    /// deployment may have ended in the meantime, or the role may not stop it.
+    async fn stop(&self, arn: &ServiceDeploymentArn) -> bool {
+        let deadline = Instant::now() + self.service.timeout;
+        let mut backoff = Backoff::default();
+        let mut unclear = false;
+        loop {
+            let Err(error) = self.clients.ecs.stop(self.service, arn).await else { return true };
+            let told = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
+            if error.fate == Fate::Refused {
+                // What refuses a repeated request may be that the first one, whose answer was lost, was taken.
+                if unclear && self.is_rolling_back(arn).await {
+                    return true;
+                }
+                self.say(&Event::NotStopped(&told));
+                return false;
+            }
+            unclear |= error.fate == Fate::Unknown;
+            self.say(&Event::Stumbled(&told));
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(backoff.pause()).await;
+        }
+    }
+
+    async fn is_rolling_back(&self, arn: &ServiceDeploymentArn) -> bool {
+        let seen = self.clients.ecs.service_deployment(self.service, arn).await;
+        seen.is_ok_and(|seen| seen.progress == Progress::RollingBack)
+    }
+
+    fn adopted(&self, deployment: Deployment, by_ecs: bool) -> Returning {
+        self.say(&Event::GoesBackByItself { to: &deployment.task_definition, by_ecs });
+        let to = deployment.task_definition.clone();
+        (deployment, Returned { to, copy_of: None })
+    }
+
+    /// Looks until it is clear whether to request the rollback or to watch one that has begun.
+    async fn decided(&self) -> Result<Decided, RolledBack> {
+        // Where the update's answer was lost, it takes so long until a look can rule it out.
+        let timeout = self.service.timeout;
+        let patience = if self.sent.deployment.is_some() { timeout } else { timeout.max(2 * READS_MAY_BE_STALE) };
+        let mut unchanged_since: Option<Instant> = None;
+        let decided = self.look_until(patience, |step, look| match step {
             Step::Wait => {
                 // Without an id of ours, a service that stays as it was for so long was never updated.
                 let since = *unchanged_since.get_or_insert_with(Instant::now);
-                if sent.deployment.is_none() && since.elapsed() >= READS_MAY_BE_STALE {
-                    return ControlFlow::Break(Err(RolledBack::Unchanged));
-                }
-                ControlFlow::Continue(PACE)
+                let is_unchanged = self.sent.deployment.is_none() && since.elapsed() >= READS_MAY_BE_STALE;
+                is_unchanged.then_some(Err(RolledBack::Unchanged))
             }
-            Step::Leave(replacement) => ControlFlow::Break(Err(RolledBack::Superseded(replacement))),
-            Step::Adopt(deployment, by_ecs) => ControlFlow::Break(Ok((Some((deployment, by_ecs)), look))),
-            Step::Request => ControlFlow::Break(Ok((None, look))),
+            Step::Leave(replacement) => Some(Err(RolledBack::Superseded(replacement))),
+            Step::Adopt(deployment, by_ecs) => Some(Ok(Decided::Adopt(deployment, by_ecs))),
+            Step::Request => Some(Ok(Decided::Request(look))),
+        });
+        match decided.await {
+            Ok(decided) => decided,
+            Err(None) => {
+                Err(RolledBack::Failed("ECS did not show the deployment that was to be rolled back".to_owned()))
+            }
+            Err(Some(error)) => Err(RolledBack::Failed(could_not_ask(&error))),
         }
-    });
-    let Some(decided) = decided.await else {
-        return Err(RolledBack::Failed(match last_error {
-            Some(error) => format!("ECS could not be asked: {}", excerpt(&error.to_string())),
-            None => "ECS did not show the deployment that was to be rolled back".to_owned(),
-        }));
-    };
-    let (adopted, look) = decided?;
-    if let Some((deployment, by_ecs)) = adopted {
-        report::say(&service.name, &Event::GoesBackByItself { to: &deployment.task_definition, by_ecs });
-        return Ok(deployment);
     }
-    place.turn().await;
-    report::say(&service.name, &Event::RollingBack { to: previous, version: &snapshot.previous_version() });
-    update(clients, service, previous, &look, service.timeout).await.map_err(|not_updated| match not_updated {
+
+    /// Looks, for as long as `patience`, until `judge` makes something of what is to be done. The error is why the last
+    /// look failed, if it did.
+    async fn look_until<T>(
+        &self,
+        patience: Duration,
+        mut judge: impl FnMut(Step, Look) -> Option<T>,
+    ) -> Result<T, Option<Error>> {
+        let mut last_error = None;
+        let mut backoff = Backoff::default();
+        let judged = poll::until(Instant::now() + patience, async || {
+            let look = match self.clients.ecs.look(self.service).await {
+                Ok(look) => look,
+                Err(error) => {
+                    last_error = Some(error);
+                    return ControlFlow::Continue(backoff.pause());
+                }
+            };
+            last_error = None;
+            backoff.reset();
+            let step = match (decide(self.sent, &self.previous.arn, &look), &self.sent.deployment) {
+                (Step::Leave(replacement), Some(ours)) => {
+                    let replacement = recognise(self.clients, self.service, ours, replacement).await;
+                    aside(replacement, self.sent, &self.previous.arn, &look)
+                }
+                (step, _) => step,
+            };
+            match judge(step, look) {
+                Some(judged) => ControlFlow::Break(judged),
+                None => ControlFlow::Continue(PACE),
+            }
+        });
+        judged.await.ok_or(last_error)
+    }
+
+    /// Proves what was requested, once ECS shows it.
+    async fn prove(&self, requested: Option<Returning>) -> RolledBack {
+        let (deployment, returned) = match requested {
+            Some(returning) => returning,
+            None => match self.begun_by_ecs().await {
+                Ok(returning) => returning,
+                Err(ended) => return ended,
+            },
+        };
+        // What ECS itself returns to may be older than what ran before, and may name another version.
+        let is_previous = returned.to == self.previous.arn || returned.copy_of.is_some();
+        let proof = if is_previous { &self.sent.proof_of_previous } else { &Proof::Counts };
+        match prove(self.clients, self.service, &deployment, proof, Old::OtherTaskDefinitions).await {
+            Proven::Complete { .. } => RolledBack::Proven(returned),
+            Proven::NotDrained(remaining) => RolledBack::NotDrained(returned, remaining),
+            Proven::Failed(why) => RolledBack::Failed(why),
+            Proven::Replaced(replacement) => replaced(replacement),
+        }
+    }
+
+    /// Waits for the rollback that ECS was asked for.
+    async fn begun_by_ecs(&self) -> Result<Returning, RolledBack> {
+        let begun = self.look_until(self.service.timeout, |step, _| match step {
+            Step::Request | Step::Wait => None,
+            Step::Adopt(deployment, by_ecs) => Some(Ok(self.adopted(deployment, by_ecs))),
+            Step::Leave(replacement) => Some(Err(RolledBack::Superseded(replacement))),
+        });
+        match begun.await {
+            Ok(begun) => begun,
+            Err(None) => Err(RolledBack::Failed("ECS did not begin the rollback it was asked for".to_owned())),
+            Err(Some(error)) => Err(RolledBack::Failed(could_not_ask(&error))),
+        }
+    }
+}
+
+/// Why a rollback was not requested.
+fn not_done(not_updated: NotUpdated) -> RolledBack {
+    match not_updated {
         NotUpdated::Refused(error) | NotUpdated::Unclear(error) => RolledBack::Failed(excerpt(&error.to_string())),
         NotUpdated::Superseded(replacement) => RolledBack::Superseded(replacement),
-    })
+    }
+}
+
+fn could_not_ask(error: &Error) -> String {
+    format!("ECS could not be asked: {}", excerpt(&error.to_string()))
 }
 
 /// Acts only while the PRIMARY is ours.
@@ -188,28 +352,24 @@ fn decide(sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
         None => match since(look, &sent.task_definition, &sent.before) {
             Since::Ours(deployment) => deployment,
             Since::Nothing => return Step::Wait,
-            Since::Another(replacement) => return aside(replacement, sent, previous, &sent.before),
+            Since::Another(replacement) => return aside(replacement, sent, previous, look),
         },
     };
     match judge(&ours, look) {
         Standing::NotShownYet => Step::Wait,
         Standing::Primary(_) | Standing::Failed(_) => Step::Request,
-        Standing::Replaced(replacement) => {
-            let before: Vec<_> = ours.before.into_iter().chain([ours.id]).collect();
-            aside(replacement, sent, previous, &before)
-        }
+        Standing::Replaced(replacement) => aside(replacement, sent, previous, look),
     }
 }
 
-/// Whether to watch the deployment that took the place of ours, or to leave it alone.
-fn aside(replacement: Replacement, sent: &Sent, previous: &TaskDefinitionArn, before: &[DeploymentId]) -> Step {
-    if !replacement.undoes(&sent.task_definition, previous) {
+/// Whether to watch the PRIMARY of `look`, which took the place of ours, or to leave it alone.
+fn aside(replacement: Replacement, sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
+    if !replacement.undoes(&sent.task_definition, Some(previous)) {
         return Step::Leave(replacement);
     }
-    let by_ecs = replacement.by_ecs;
-    let SeenDeployment { id, task_definition, .. } = replacement.by;
-    let returning = Deployment { id, task_definition, before: before.to_vec(), relieves_all: false };
-    Step::Adopt(returning, by_ecs)
+    let ours = sent.deployment.iter().flat_map(|ours| ours.before.iter().chain([&ours.id]));
+    let before = sent.before.iter().chain(ours).cloned().collect();
+    Step::Adopt(Deployment::primary_of(look, before, false), replacement.by_ecs)
 }
 
 /// What another deployment that takes the place of the rollback's means.
@@ -227,7 +387,10 @@ mod tests {
         super::standing::tests::{look, ours, seen},
         *,
     };
-    use crate::ecs::Rollout::{Completed, Failed, InProgress};
+    use crate::ecs::{
+        Rollout::{Completed, Failed, InProgress},
+        SeenDeployment,
+    };
 
     fn step(known: bool, look: &Look) -> &'static str {
         let Deployment { task_definition, before, .. } = ours();

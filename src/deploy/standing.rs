@@ -1,9 +1,11 @@
 //! Where a deployment that gehen started stands, by one look at its service.
 
-use crate::ecs::{DeploymentId, Look, Rollout, SeenDeployment, TaskDefinitionArn};
+use super::replaced::Replacement;
+use crate::ecs::{DeploymentId, Look, Rollout, SeenDeployment, ServiceDeploymentArn, Strategy, TaskDefinitionArn};
 
 /// A deployment that an UpdateService of ours started.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "ECS calls it the service deployment")]
 pub struct Deployment {
     /// The id that ECS gave it.
     pub id: DeploymentId,
@@ -13,6 +15,24 @@ pub struct Deployment {
     pub before: Vec<DeploymentId>,
     /// Whether as many tasks ran before it as are desired, so that ECS had to keep them until new ones were healthy.
     pub relieves_all: bool,
+    /// How ECS exchanges the versions.
+    pub strategy: Strategy,
+    /// The service deployment that it is part of, where ECS said so.
+    pub service_deployment: Option<ServiceDeploymentArn>,
+}
+
+impl Deployment {
+    /// The PRIMARY of `look`, which came after the deployments `before`.
+    pub fn primary_of(look: &Look, before: Vec<DeploymentId>, relieves_all: bool) -> Self {
+        Self {
+            id: look.primary.id.clone(),
+            task_definition: look.primary.task_definition.clone(),
+            before,
+            relieves_all,
+            strategy: look.strategy,
+            service_deployment: look.service_deployment.clone(),
+        }
+    }
 }
 
 /// Whether as many tasks run, in whichever deployment, as the service is to have.
@@ -33,39 +53,6 @@ pub enum Standing<'a> {
     Failed(&'a SeenDeployment),
     /// Another deployment, which was not there before ours, is the PRIMARY.
     Replaced(Replacement),
-}
-
-/// The deployment that took the place of ours.
-#[derive(Clone, Debug)]
-pub struct Replacement {
-    /// The PRIMARY.
-    pub by: SeenDeployment,
-    /// Whether the PRIMARY's reason says that ECS rolls back by itself, for the circuit breaker or an alarm
-    /// (dg/deployment-circuit-breaker).
-    pub by_ecs: bool,
-    /// Why ours ended, in ECS's words, where it says so.
-    pub reason: String,
-}
-
-impl Replacement {
-    /// The PRIMARY of `look`, as the replacement of the deployment `ours`, if its id is known.
-    pub fn by_primary_of(look: &Look, ours: Option<&DeploymentId>) -> Self {
-        let by = look.primary.clone();
-        let ended = look.others.iter().find(|other| Some(&other.id) == ours && other.rollout == Some(Rollout::Failed));
-        let reason = ended.map_or("", |ended| &ended.rollout_reason);
-        Self {
-            by_ecs: by.rollout_reason.contains("rolling back"),
-            reason: if reason.is_empty() { by.rollout_reason.clone() } else { reason.to_owned() },
-            by,
-        }
-    }
-
-    /// Whether it undoes our deployment of `ours`: it is not of the same task definition, and ECS says that it rolls
-    /// back, or it is of `previous`. The latter is for a look that came late, when ECS's reason has already changed.
-    pub fn undoes(&self, ours: &TaskDefinitionArn, previous: &TaskDefinitionArn) -> bool {
-        let by = &self.by.task_definition;
-        by != ours && (self.by_ecs || by == previous)
-    }
 }
 
 /// Judges `look` by the id of our deployment and by nothing else.
@@ -91,6 +78,7 @@ pub(super) mod tests {
         SeenDeployment {
             id: DeploymentId(id.into()),
             task_definition: TaskDefinitionArn(format!("task-definition/api:{id}")),
+            created: None,
             desired: 2,
             pending: 0,
             running,
@@ -101,7 +89,18 @@ pub(super) mod tests {
     }
 
     pub(in crate::deploy) fn look(primary: SeenDeployment, others: Vec<SeenDeployment>) -> Look {
-        Look { desired: 2, primary, others, load_balanced: true, minimum_healthy_percent: 100, newest_event: None }
+        Look {
+            desired: 2,
+            primary,
+            others,
+            load_balanced: true,
+            is_daemon: false,
+            minimum_healthy_percent: 100,
+            has_alarms: false,
+            strategy: Strategy::Rolling,
+            service_deployment: None,
+            events: Vec::new(),
+        }
     }
 
     pub(in crate::deploy) fn ours() -> Deployment {
@@ -110,6 +109,8 @@ pub(super) mod tests {
             task_definition: TaskDefinitionArn("task-definition/api:2".into()),
             before: vec![DeploymentId("1".into())],
             relieves_all: true,
+            strategy: Strategy::Rolling,
+            service_deployment: None,
         }
     }
 
@@ -121,21 +122,6 @@ pub(super) mod tests {
             Standing::Replaced(Replacement { by_ecs: true, .. }) => "rolled back by ECS",
             Standing::Replaced(_) => "replaced",
         }
-    }
-
-    #[test]
-    fn only_another_task_definition_undoes_ours() {
-        let arn = |revision: &str| TaskDefinitionArn(format!("task-definition/api:{revision}"));
-        let undoes = |id: &str, reason: &str, ours: &str, previous: &str| {
-            let primary = SeenDeployment { rollout_reason: reason.into(), ..seen(id, 0, Rollout::InProgress) };
-            let replacement = Replacement::by_primary_of(&look(primary, vec![]), None);
-            replacement.undoes(&arn(ours), &arn(previous))
-        };
-        assert!(undoes("1", "", "2", "1"));
-        assert!(undoes("0", "rolling back to deploymentId ecs-svc/0", "2", "1"));
-        assert!(!undoes("3", "", "2", "1"));
-        assert!(!undoes("2", "", "2", "2"));
-        assert!(!undoes("2", "rolling back to deploymentId ecs-svc/2", "2", "1"));
     }
 
     #[test]

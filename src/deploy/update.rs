@@ -6,11 +6,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Clients,
-    standing::{Deployment, Replacement, is_complete},
+    replaced::Replacement,
+    standing::{Deployment, is_complete},
 };
 use crate::{
+    aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Error, Fate, Look, TaskDefinitionArn},
+    ecs::{DeploymentId, Look, TaskDefinitionArn},
     poll::Backoff,
     report::{self, Event},
     text::excerpt,
@@ -34,7 +36,7 @@ pub enum NotUpdated {
 /// that preceded it. Every further try is preceded by a look too: a lost answer may belong to an update that happened,
 /// which shows within the time that reads may be stale, and in the meantime somebody else may have deployed.
 pub async fn update(
-    clients: &Clients,
+    clients: &Clients<'_>,
     service: &Service,
     task_definition: &TaskDefinitionArn,
     before: &Look,
@@ -102,8 +104,7 @@ pub fn since(look: &Look, task_definition: &TaskDefinitionArn, before: &[Deploym
         // What ours displaced may have begun after `before` was seen.
         let displaced = look.others.iter().map(|other| other.id.clone());
         let before = before.iter().cloned().chain(displaced).collect();
-        let (id, task_definition) = (primary.id.clone(), task_definition.clone());
-        Since::Ours(Deployment { id, task_definition, before, relieves_all: false })
+        Since::Ours(Deployment::primary_of(look, before, false))
     } else {
         Since::Another(Replacement::by_primary_of(look, None))
     }

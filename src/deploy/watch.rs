@@ -1,14 +1,18 @@
 //! Looks at one service while a phase waits: what each look shows is told when it changes and remembered for the end.
 
-use std::{cell::RefCell, fmt::Write as _, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt::Write as _, time::Duration};
 
 use reqwest::Url;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Clients, standing::Deployment};
+use super::{
+    Clients,
+    failures::{self, End},
+    standing::Deployment,
+};
 use crate::{
     config::Service,
-    ecs::{Look, Meant, Stopped, Task},
+    ecs::{Look, Meant, Strategy, Task},
     ping::Answer,
     poll::{Backoff, PACE},
     report::{self, Event},
@@ -17,11 +21,17 @@ use crate::{
 
 /// How often a line is printed while nothing changes.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How often the tasks that stop are listed while neither the counts nor the events of the service change.
+const UNCHANGED: Duration = Duration::from_secs(3);
+/// How long it may take to find out, for a last message, why tasks stopped.
+const LAST_QUESTION: Duration = Duration::from_secs(10);
+/// How many of the newest service events a last message carries.
+const NEWEST_EVENTS: usize = 3;
 
 /// What is known of one service during one wait.
 pub struct Watch<'a> {
     /// Whom to ask.
-    pub clients: &'a Clients,
+    pub clients: &'a Clients<'a>,
     /// The service that is watched.
     pub service: &'a Service,
     ours: &'a Deployment,
@@ -30,9 +40,20 @@ pub struct Watch<'a> {
     said: RefCell<Said>,
     said_of_tasks: RefCell<Said>,
     said_of_answers: RefCell<Said>,
+    said_of_events: RefCell<Said>,
+    said_of_stages: RefCell<Said>,
     backoff: RefCell<Backoff>,
     backoff_of_tasks: RefCell<Backoff>,
+    /// The newest service event that has been read.
+    newest_event: RefCell<Option<String>>,
+    /// What the tasks that stop were last listed for, and when.
+    listed: RefCell<Option<(Trace, Instant)>>,
+    /// The tasks that stop, by ARN; those of ours that failed in full.
+    stopping: RefCell<HashMap<String, Option<Task>>>,
 }
+
+/// What changes in a look when a task stops: how many run, are pending and have failed, and the newest service event.
+type Trace = (usize, usize, usize, Option<String>);
 
 /// The last line of one kind, and when it was printed.
 #[derive(Default)]
@@ -55,7 +76,7 @@ impl Said {
 
 impl<'a> Watch<'a> {
     /// Begins to watch how `ours` does.
-    pub fn new(clients: &'a Clients, service: &'a Service, ours: &'a Deployment) -> Self {
+    pub fn new(clients: &'a Clients<'a>, service: &'a Service, ours: &'a Deployment) -> Self {
         Self {
             clients,
             service,
@@ -65,8 +86,13 @@ impl<'a> Watch<'a> {
             said: RefCell::default(),
             said_of_tasks: RefCell::default(),
             said_of_answers: RefCell::default(),
+            said_of_events: RefCell::default(),
+            said_of_stages: RefCell::default(),
             backoff: RefCell::default(),
             backoff_of_tasks: RefCell::default(),
+            newest_event: RefCell::default(),
+            listed: RefCell::default(),
+            stopping: RefCell::default(),
         }
     }
 
@@ -76,6 +102,9 @@ impl<'a> Watch<'a> {
             Ok(look) => {
                 self.backoff.borrow_mut().reset();
                 self.said.borrow_mut().say(self.service, self.counts(&look));
+                if look.primary.id == self.ours.id {
+                    self.say_troubles(&look);
+                }
                 *self.last_look.borrow_mut() = Some((look.clone(), Instant::now()));
                 Ok(look)
             }
@@ -89,18 +118,90 @@ impl<'a> Watch<'a> {
 
     /// The tasks that are to run; a failed look gives the pause until the next.
     pub async fn tasks(&self) -> Result<Vec<Task>, Duration> {
-        match self.clients.ecs.tasks(self.service, Meant::ToRun).await {
-            Ok(tasks) => {
+        let tasks = self.clients.ecs.tasks(self.service, Meant::ToRun).await;
+        self.noted(tasks).ok_or_else(|| self.backoff_of_tasks.borrow_mut().pause().max(PACE))
+    }
+
+    /// Why the deployment is to be given up, by the tasks of ours that failed so far. To be asked after each `look` in
+    /// which ours is the PRIMARY; tasks are listed when something has changed in it, and now and then. `was_live` says
+    /// that the version has been seen live.
+    pub async fn failure(&self, look: &Look, was_live: bool) -> Option<String> {
+        let ours = &look.primary;
+        let newest_event = look.events.first().map(|event| event.id.clone());
+        let trace = (ours.running, ours.pending, ours.failed_tasks, newest_event);
+        let unchanged = |(before, at): &(Trace, Instant)| *before == trace && at.elapsed() < UNCHANGED;
+        if self.listed.borrow().as_ref().is_some_and(unchanged) {
+            return None;
+        }
+        self.list_stopping().await?;
+        let failed: Vec<Task> = self.stopping.borrow().values().flatten().cloned().collect();
+        let failed: Vec<_> = failed.iter().collect();
+        let living = if failures::can_be_enough(failed.len()) {
+            self.noted(self.clients.ecs.tasks(self.service, Meant::ToRun).await)?
+        } else {
+            Vec::new()
+        };
+        let living: Vec<_> = living.into_iter().filter(|task| task.is_of(&self.ours.id)).collect();
+        // Not before all has been seen: what a stumbling API kept back is asked for again with the next look.
+        *self.listed.borrow_mut() = Some((trace, Instant::now()));
+        failures::verdict(&failed, &living, ours.desired, was_live)
+    }
+
+    /// Brings what is known of the tasks that stop up to date. Each is described until its reason is known, once.
+    async fn list_stopping(&self) -> Option<()> {
+        let arns = self.noted(self.clients.ecs.task_arns(self.service, Meant::ToStop).await)?;
+        let new: Vec<_> = arns.iter().filter(|arn| !self.stopping.borrow().contains_key(*arn)).cloned().collect();
+        let described = self.noted(self.clients.ecs.describe_tasks(self.service, &new).await)?;
+        let mut stopping = self.stopping.borrow_mut();
+        stopping.retain(|arn, _| arns.contains(arn));
+        for task in described {
+            let Some(stopped) = &task.stopped else { continue };
+            let is_failure = task.is_of(&self.ours.id) && failures::end(stopped) != End::Ordinary;
+            stopping.insert(task.arn.clone(), is_failure.then_some(task));
+        }
+        Some(())
+    }
+
+    /// The answer of a request about tasks. One that failed says nothing about the deployment; it is told.
+    fn noted<T>(&self, answer: Result<T, crate::aws::Error>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
                 self.backoff_of_tasks.borrow_mut().reset();
-                Ok(tasks)
+                Some(answer)
             }
             Err(error) => {
                 let error = excerpt(&error.to_string());
                 let line = format!("ECS could not be asked for the tasks ({error}); trying again");
                 self.said_of_tasks.borrow_mut().say(self.service, line);
-                Err(self.backoff_of_tasks.borrow_mut().pause().max(PACE))
+                None
             }
         }
+    }
+
+    /// Tells the service events that came since the last look and speak of trouble, such as with placing tasks.
+    fn say_troubles(&self, look: &Look) {
+        let newest = self.newest_event.replace(look.events.first().map(|event| event.id.clone()));
+        let new = look.events.iter().take_while(|event| Some(&event.id) != newest.as_ref());
+        let troubles: Vec<_> = new.filter(|event| is_trouble(&event.message)).collect();
+        for event in troubles.into_iter().rev() {
+            self.said_of_events.borrow_mut().say(self.service, format!("ECS says: {}", excerpt(&event.message)));
+        }
+    }
+
+    /// Tells in which stage a deployment is that has stages: blue/green, linear or canary. `look` shows it as PRIMARY.
+    pub async fn say_stage(&self, look: &Look) {
+        let (Strategy::Shifting { name, .. }, Some(arn)) = (look.strategy, &look.service_deployment) else { return };
+        let line = match self.clients.ecs.service_deployment(self.service, arn).await {
+            Ok(seen) => match seen.stage {
+                Some(stage) => format!("the {name} deployment is at stage {}", excerpt(&stage)),
+                None => return,
+            },
+            Err(error) => {
+                let error = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
+                format!("the stage of the {name} deployment can't be told: {error}")
+            }
+        };
+        self.said_of_stages.borrow_mut().say(self.service, line);
     }
 
     /// One request of the url.
@@ -135,24 +236,33 @@ impl<'a> Watch<'a> {
             Some((look, _)) => facts.push(self.counts(look)),
             None => facts.push("ECS answered no look".to_owned()),
         }
-        if let Some(stopped) = self.why_tasks_stopped().await {
-            facts.push(format!("a new task stopped: {}", excerpt(&stopped.to_string())));
+        match timeout(LAST_QUESTION, self.list_stopping()).await {
+            Ok(Some(())) => {}
+            _ => facts.push("ECS could not be asked why tasks stopped".to_owned()),
         }
-        if let Some(event) = self.last_look().and_then(|look| look.newest_event) {
-            facts.push(format!("ECS's newest event: {}", excerpt(&event)));
+        if let Some(task) = self.last_failure().await {
+            let stopped = task.stopped.map(|stopped| stopped.to_string()).unwrap_or_default();
+            facts.push(format!("a new task stopped: {}", excerpt(&stopped)));
+        }
+        let events = self.last_look().map(|look| look.events).unwrap_or_default();
+        let events: Vec<_> = events.iter().take(NEWEST_EVENTS).map(|event| excerpt(&event.message)).collect();
+        if !events.is_empty() {
+            facts.push(format!("ECS's newest events: {}", events.join(" / ")));
         }
         facts.join("; ")
     }
 
-    /// How the last task of our deployment ended that ended otherwise than by being replaced.
-    async fn why_tasks_stopped(&self) -> Option<Stopped> {
-        let tasks = self.clients.ecs.tasks(self.service, Meant::ToStop).await.ok()?;
-        tasks
-            .into_iter()
-            .filter(|task| task.is_of(&self.ours.id))
-            .filter_map(|task| task.stopped)
-            .filter(|stopped| !stopped.reason.starts_with("Scaling activity initiated by"))
-            .max_by_key(|stopped| stopped.at)
+    /// The last task of our deployment that failed, with its exit codes: they show only once its containers are gone, so
+    /// one that has them goes before one that is still stopping.
+    async fn last_failure(&self) -> Option<Task> {
+        let arns: Vec<_> = self.stopping.borrow().values().flatten().map(|task| task.arn.clone()).collect();
+        let known = || self.stopping.borrow().values().flatten().cloned().collect();
+        let tasks = match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns)).await {
+            Ok(Ok(tasks)) => tasks,
+            _ => known(),
+        };
+        let told = |task: &Task| task.stopped.as_ref().map(|stopped| (!stopped.containers.is_empty(), stopped.at));
+        tasks.into_iter().max_by_key(told)
     }
 
     fn counts(&self, look: &Look) -> String {
@@ -179,9 +289,30 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// Whether a service event speaks of something that keeps a deployment from going on, such as
+/// "was unable to place a task" (dg/service-event-messages).
+fn is_trouble(message: &str) -> bool {
+    ["unable to", "unhealthy", "failed"].iter().any(|word| message.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_trouble_from_the_usual_events() {
+        for trouble in [
+            "(service api) was unable to place a task because no container instance met all of its requirements.",
+            "(service api) is unable to consistently start tasks successfully.",
+            "(service api) (port 80) is unhealthy in (target-group x)",
+            "(service api) (deployment ecs-svc/1) deployment failed: tasks failed to start.",
+        ] {
+            assert!(is_trouble(trouble), "{trouble}");
+        }
+        for usual in ["(service api) has started 1 tasks: (task 1).", "(service api) has reached a steady state."] {
+            assert!(!is_trouble(usual), "{usual}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_line_is_printed_when_it_changes_and_now_and_then_while_it_does_not() {

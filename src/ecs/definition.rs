@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
-use super::seen::{ImageChange, TaskDefinitionArn};
+use super::seen::{ImageChange, TaskDefinitionArn, version_of};
 use crate::{git_sha::GitSha, image::Image};
 
 /// What DescribeTaskDefinition returns and RegisterTaskDefinition refuses (API_TaskDefinition against the parameters of
@@ -44,9 +44,19 @@ impl TaskDefinition {
         Ok(Self { arn, document, tags })
     }
 
+    /// Whether services can be updated to it; a deregistered one is INACTIVE, or about to be deleted.
+    pub fn is_active(&self) -> bool {
+        self.document.get("status").and_then(Value::as_str).is_none_or(|status| status == "ACTIVE")
+    }
+
     /// The images of the containers that have one, in their order.
     pub fn images(&self) -> impl Iterator<Item = &str> + Clone {
         self.containers().filter_map(|container| container.get("image")?.as_str())
+    }
+
+    /// The version that its images are tagged with, for people.
+    pub fn version(&self) -> String {
+        version_of(self.images())
     }
 
     /// What deploying `version` makes of each container's image.
@@ -64,16 +74,22 @@ impl TaskDefinition {
     /// The body of the RegisterTaskDefinition request that makes this task definition anew at `version`: everything as
     /// described, but the images, the fields that only describing shows, and the tags that AWS keeps for itself.
     pub fn registration(&self, version: &GitSha) -> Registration {
-        let mut body = self.document.clone();
-        for key in DESCRIBED_ONLY {
-            body.shift_remove(key);
-        }
-        if let Some(Value::Array(containers)) = body.get_mut("containerDefinitions") {
+        let mut registration = self.copy();
+        if let Some(Value::Array(containers)) = registration.body.get_mut("containerDefinitions") {
             for image in containers.iter_mut().filter_map(|container| container.get_mut("image")) {
                 if let Some(reference) = image.as_str() {
                     *image = Image::parse(reference).at(version).into();
                 }
             }
+        }
+        registration
+    }
+
+    /// As [`Self::registration`], with the images as they are: an identical revision.
+    pub fn copy(&self) -> Registration {
+        let mut body = self.document.clone();
+        for key in DESCRIBED_ONLY {
+            body.shift_remove(key);
         }
         let tags: Vec<_> = self.tags.iter().filter(|tag| !is_reserved(tag)).cloned().collect();
         if !tags.is_empty() {

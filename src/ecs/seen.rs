@@ -1,6 +1,9 @@
 //! What ECS showed of a service, its deployments and its tasks, in gehen's own types.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use crate::git_sha::GitSha;
 
@@ -24,6 +27,11 @@ impl fmt::Display for DeploymentId {
     }
 }
 
+/// The ARN of a service deployment: one attempt to bring a service to a revision, including the way back
+/// (API_ServiceDeployment).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceDeploymentArn(pub String);
+
 /// One look at a service that is ACTIVE and has a PRIMARY deployment.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -35,11 +43,19 @@ pub struct Look {
     pub others: Vec<SeenDeployment>,
     /// Whether tasks are registered with a load balancer.
     pub load_balanced: bool,
+    /// Whether it runs one task on each container instance (`schedulingStrategy` DAEMON).
+    pub is_daemon: bool,
     /// `deploymentConfiguration.minimumHealthyPercent`; ECS's default for a replica service is 100
     /// (API_DeploymentConfiguration).
     pub minimum_healthy_percent: i32,
-    /// The newest service event that is younger than the PRIMARY deployment.
-    pub newest_event: Option<String>,
+    /// Whether alarms can end a deployment (`deploymentConfiguration.alarms`).
+    pub has_alarms: bool,
+    /// How ECS exchanges versions.
+    pub strategy: Strategy,
+    /// The service deployment under way, or the last one; absent behind a Classic Load Balancer.
+    pub service_deployment: Option<ServiceDeploymentArn>,
+    /// The service events that are younger than the PRIMARY deployment, newest first.
+    pub events: Vec<ServiceEvent>,
 }
 
 impl Look {
@@ -49,6 +65,61 @@ impl Look {
     }
 }
 
+/// How ECS exchanges versions (`deploymentConfiguration.strategy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// New tasks replace old ones.
+    Rolling,
+    /// Native blue/green, linear or canary: both versions run at full count while traffic moves and the new one bakes.
+    Shifting {
+        /// Which of them, for people.
+        name: &'static str,
+        /// How long the configured steps and bakes take together.
+        takes: Duration,
+    },
+}
+
+impl Strategy {
+    /// How much longer than a rolling deployment it takes, by its configuration.
+    pub fn takes(self) -> Duration {
+        match self {
+            Self::Rolling => Duration::ZERO,
+            Self::Shifting { takes, .. } => takes,
+        }
+    }
+}
+
+/// One service event (API_ServiceEvent).
+#[derive(Clone, Debug)]
+pub struct ServiceEvent {
+    /// Its id.
+    pub id: String,
+    /// What happened, in ECS's words.
+    pub message: String,
+}
+
+/// A service deployment, as far as gehen asks for it (API_ServiceDeployment).
+#[derive(Clone, Debug)]
+pub struct ServiceDeployment {
+    /// Where it is.
+    pub progress: Progress,
+    /// `lifecycleStage`, such as BAKE_TIME, where it has stages.
+    pub stage: Option<String>,
+    /// Why it is rolled back, or is in its state.
+    pub reason: String,
+}
+
+/// The status of a service deployment (API_ServiceDeployment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// SUCCESSFUL.
+    Successful,
+    /// Any of the ROLLBACK states.
+    RollingBack,
+    /// Any other.
+    Other,
+}
+
 /// One deployment as DescribeServices shows it (API_Deployment).
 #[derive(Clone, Debug)]
 pub struct SeenDeployment {
@@ -56,6 +127,8 @@ pub struct SeenDeployment {
     pub id: DeploymentId,
     /// The task definition of its tasks.
     pub task_definition: TaskDefinitionArn,
+    /// When it began.
+    pub created: Option<SystemTime>,
     /// How many tasks it is to run.
     pub desired: usize,
     /// Tasks on their way to RUNNING.
@@ -94,8 +167,8 @@ pub enum Meant {
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_field_names, reason = "ECS calls it the task definition")]
 pub struct Task {
-    /// The last part of its ARN.
-    pub id: String,
+    /// Its ARN.
+    pub arn: String,
     /// The task definition that it runs.
     pub task_definition: TaskDefinitionArn,
     /// The id of the deployment that started it.
@@ -104,11 +177,20 @@ pub struct Task {
     pub status: String,
     /// Whether its container health checks say UNHEALTHY.
     pub unhealthy: bool,
-    /// Why it stopped, with what its containers say.
+    /// When ECS made it.
+    pub created: Option<SystemTime>,
+    /// When it came to RUNNING, if it did.
+    pub started: Option<SystemTime>,
+    /// Why it stopped or is stopping, with what its containers say.
     pub stopped: Option<Stopped>,
 }
 
 impl Task {
+    /// The last part of its ARN.
+    pub fn id(&self) -> &str {
+        self.arn.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Whether `deployment` started it.
     pub fn is_of(&self, deployment: &DeploymentId) -> bool {
         self.started_by.as_ref() == Some(deployment)
@@ -121,11 +203,26 @@ impl Task {
     }
 }
 
-/// How a task ended.
+/// Who or what ended a task (`stopCode` of API_Task).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCode {
+    /// TaskFailedToStart.
+    FailedToStart,
+    /// EssentialContainerExited.
+    ContainerExited,
+    /// ServiceSchedulerInitiated: a replacement, or a health check that failed.
+    ByScheduler,
+    /// UserInitiated, SpotInterruption, TerminationNotice, InfrastructureHealth, or one that this gehen doesn't know.
+    FromOutside,
+}
+
+/// How a task ended, or ends.
 #[derive(Clone, Debug)]
 pub struct Stopped {
-    /// When it stopped, where ECS says so.
+    /// When it began to stop, where ECS says so.
     pub at: Option<SystemTime>,
+    /// `stopCode`.
+    pub code: Option<StopCode>,
     /// `stoppedReason`.
     pub reason: String,
     /// Per container that has something to say: its name, its exit code and its reason.

@@ -1,4 +1,4 @@
-//! What became of a request that ECS didn't answer as asked, as far as gehen acts differently on it.
+//! What became of a request that AWS didn't answer as asked, as far as gehen acts differently on it.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::http::HttpResponse;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 
-/// Why a request to ECS gave no result.
+/// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action, such
+/// as `ecr:BatchGetImage`.
 #[derive(Debug)]
 pub struct Error {
     /// What may be assumed of the request.
@@ -44,14 +45,26 @@ impl Error {
         Self { fate: Fate::Deferred, operation, message: "ThrottlingException: Rate exceeded".into() }
     }
 
+    /// Whether ECS refused a task definition because it has been deregistered ("TaskDefinition is inactive",
+    /// API_UpdateService).
+    pub fn is_inactive(&self) -> bool {
+        self.fate == Fate::Refused && self.message.contains("TaskDefinition is inactive")
+    }
+
+    /// Whether the credentials may not do what was asked.
+    pub fn is_denied(&self) -> bool {
+        self.message.contains("AccessDenied") || self.message.contains("not authorized")
+    }
+
     /// The way out, where one is known.
     pub fn hint(&self) -> Option<String> {
         let says = |text: &str| self.message.contains(text);
-        if says("AccessDenied") || says("not authorized") {
+        if self.is_denied() {
             // "User: … is not authorized to perform: iam:PassRole on resource: …"
             let denied = self.message.split("perform: ").nth(1).and_then(|rest| rest.split_whitespace().next());
             Some(match denied {
                 Some(action) => format!("the role needs {action}"),
+                None if self.operation.contains(':') => format!("the role needs {}", self.operation),
                 None => format!("the role needs ecs:{}", self.operation),
             })
         } else if says("ExpiredToken") {
@@ -77,7 +90,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Converts the SDK's error for `operation`.
-pub(super) fn convert<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Error
+pub fn convert<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
