@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{account::Account, deployment::Rollout, service::Balancing, service_deployment::Status, task::Task},
+    model::{
+        account::Account, arn, deployment::Rollout, registry, service::Balancing, service_deployment::Status,
+        task::Task,
+    },
     operations,
 };
 
@@ -25,6 +28,7 @@ pub struct ServiceBuilder {
     configuration: Map<String, Value>,
     deregistration_delay: Option<Duration>,
     task_definition: Option<Value>,
+    ecr: Option<(String, String)>,
     more: Map<String, Value>,
 }
 
@@ -51,6 +55,7 @@ pub fn service(name: &str) -> ServiceBuilder {
         configuration: Map::new(),
         deregistration_delay: None,
         task_definition: None,
+        ecr: None,
         more: Map::new(),
     }
 }
@@ -59,6 +64,12 @@ pub fn service(name: &str) -> ServiceBuilder {
 #[must_use]
 pub fn image(family: &str, tag: &str) -> String {
     format!("registry.example.com/{family}:{tag}")
+}
+
+/// The reference of an image in Amazon ECR.
+#[must_use]
+pub fn ecr_image(account: &str, region: &str, name: &str, tag: &str) -> String {
+    registry::reference(account, region, name, tag)
 }
 
 impl ServiceBuilder {
@@ -179,9 +190,18 @@ impl ServiceBuilder {
         Self { task_definition: Some(input), ..self }
     }
 
+    /// The image of its usual task definition lies in this repository of the own account, which holds the version.
+    #[must_use]
+    pub fn in_ecr(self, region: &str, name: &str) -> Self {
+        Self { ecr: Some((region.to_owned(), name.to_owned())), ..self }
+    }
+
     /// Makes it all, and brings it to a steady state at once.
     pub(crate) fn build(self, account: &mut Account) -> Result<()> {
         let Self { region, cluster, name, .. } = &self;
+        if let Some((region, repository)) = &self.ecr {
+            account.registries.push(arn::ACCOUNT, region, repository, &[&self.tag], &mut account.ids);
+        }
         let mut ask = |operation: &str, body: &Value| {
             operations::dispatch(account, region, operation, body).with_context(|| format!("{operation} {body}"))
         };
@@ -217,9 +237,13 @@ impl ServiceBuilder {
     }
 
     fn usual_task_definition(&self) -> Value {
+        let image = match &self.ecr {
+            Some((region, repository)) => ecr_image(arn::ACCOUNT, region, repository, &self.tag),
+            None => image(&self.name, &self.tag),
+        };
         let mut container = json!({
             "name": self.name,
-            "image": image(&self.name, &self.tag),
+            "image": image,
             "essential": true,
             "portMappings": [{"containerPort": 8080, "protocol": "tcp"}],
         });
@@ -246,8 +270,8 @@ impl ServiceBuilder {
             "launchType": if self.is_daemon { "EC2" } else { "FARGATE" },
             "deploymentConfiguration": self.configuration,
         });
-        let partition = crate::model::arn::partition(region);
-        let account = crate::model::arn::ACCOUNT;
+        let partition = arn::partition(region);
+        let account = arn::ACCOUNT;
         let target = format!(
             "arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/{}-{name}/0123456789abcdef",
             self.cluster

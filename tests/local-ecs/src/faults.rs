@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::model::{arn, failure::Failure};
+use crate::{
+    model::{arn, failure::Failure},
+    operations,
+};
 
 /// What a fault does to a request.
 #[derive(Clone, Debug)]
@@ -140,7 +143,7 @@ impl Fault {
         Self { region: Some(region.to_owned()), ..self }
     }
 
-    /// It acts only on requests about one service (or family).
+    /// It acts only on requests about one service (or family, or image repository by the last part of its name).
     #[must_use]
     pub fn about(self, service: &str) -> Self {
         Self { service: Some(service.to_owned()), ..self }
@@ -178,7 +181,7 @@ impl Fault {
         let Some(service) = &self.service else {
             return true;
         };
-        let single = ["service", "serviceName", "family"].iter().filter_map(|key| body.get(key));
+        let single = ["service", "serviceName", "family", "repositoryName"].iter().filter_map(|key| body.get(key));
         let several = body.get("services").and_then(Value::as_array).into_iter().flatten();
         single.chain(several).filter_map(Value::as_str).any(|given| arn::name(given) == service)
     }
@@ -195,18 +198,22 @@ impl Fault {
             Effect::Slow(delay) => Verdict::Delay(*delay),
             Effect::Denied => {
                 let named = |key: &str| body.get(key).and_then(Value::as_str);
-                let resource = match named("service") {
-                    Some(service) => {
+                let resource = match (named("service"), named("repositoryName")) {
+                    (Some(service), _) => {
                         let cluster = arn::name(named("cluster").unwrap_or("default"));
                         arn::ecs(region, &format!("service/{cluster}/{}", arn::name(service)))
                     }
-                    None => "*".to_owned(),
+                    (None, Some(repository)) => {
+                        arn::ecr(region, named("registryId").unwrap_or(arn::ACCOUNT), repository)
+                    }
+                    (None, None) => "*".to_owned(),
                 };
+                let action = format!("{}:{operation}", operations::service_name(operation));
                 let user = format!("arn:{}:iam::{}:user/test", arn::partition(region), arn::ACCOUNT);
                 Verdict::Answer(Failure::new(
                     "AccessDeniedException",
                     format!(
-                        "User: {user} is not authorized to perform: ecs:{operation} on resource: {resource} because no identity-based policy allows the ecs:{operation} action"
+                        "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action"
                     ),
                 ))
             }

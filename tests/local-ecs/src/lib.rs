@@ -1,4 +1,4 @@
-//! An ECS on 127.0.0.1 that speaks the real wire protocol and moves in time, for gehen's tests and demo.
+//! An ECS on 127.0.0.1, with the part of ECR that it pulls from, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
 //!
 //! ```
 //! use local_ecs::{LocalEcs, Settings, service};
@@ -23,7 +23,7 @@ mod state;
 mod view;
 
 pub use behaviour::Behaviour;
-pub use builder::{ServiceBuilder, image, service};
+pub use builder::{ServiceBuilder, ecr_image, image, service};
 pub use faults::Fault;
 pub use local::{LocalEcs, StopCode};
 pub use log::{Answer, Moment, Request};

@@ -15,10 +15,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     behaviour::Behaviour,
-    builder::ServiceBuilder,
+    builder::{ServiceBuilder, ecr_image},
     faults::Fault,
     log::{Moment, Request},
     model::{
+        account::Account,
         arn,
         fate::Stop,
         service::{Service, World},
@@ -134,6 +135,40 @@ impl LocalEcs {
             }
         }
         self.shared.now().account.versions.insert(tag.to_owned(), behaviour);
+    }
+
+    /// Makes a repository of Amazon ECR that holds images under these tags; asked again, it adds tags.
+    ///
+    /// From then on a task whose image lies in it fails to start unless it holds the image or a cache rule covers it.
+    pub fn repository(&self, account: &str, region: &str, name: &str, tags: &[&str]) {
+        let mut state = self.shared.now();
+        let Account { registries, ids, .. } = &mut state.account;
+        registries.push(account, region, name, tags, ids);
+    }
+
+    /// Takes an image out of a repository.
+    ///
+    /// # Panics
+    ///
+    /// If the repository doesn't hold it.
+    pub fn remove_image(&self, account: &str, region: &str, name: &str, tag: &str) {
+        let is_removed = self.shared.now().account.registries.remove(account, region, name, tag);
+        assert!(is_removed, "there is no image `{}`", ecr_image(account, region, name, tag));
+    }
+
+    /// The digest of an image, `sha256:…`, if its repository holds it.
+    #[must_use]
+    pub fn image_digest(&self, account: &str, region: &str, name: &str, tag: &str) -> Option<String> {
+        let state = self.shared.now();
+        let registry = state.account.registries.get(account, region)?;
+        registry.repositories.get(name)?.get(tag).cloned()
+    }
+
+    /// Makes a pull-through cache rule for the repositories under a prefix, or for all if that is `ROOT`.
+    pub fn pull_through_cache(&self, account: &str, region: &str, prefix: &str) {
+        let mut state = self.shared.now();
+        let now = state.account.now;
+        state.account.registries.cover(account, region, prefix, now);
     }
 
     /// Puts a fault between the clients and the service; the first that fits a request acts.

@@ -24,6 +24,8 @@ pub struct Request {
     pub at: Instant,
     /// The region in the scope of its signature.
     pub region: String,
+    /// The service of AWS it was for, as actions of IAM begin with it: `ecs` or `ecr`.
+    pub service_name: &'static str,
     /// The operation's name.
     pub operation: String,
     /// Its body.

@@ -1,4 +1,4 @@
-//! The HTTP server: the ECS protocol on `POST /`, the load balancer on `/lb/…`.
+//! The HTTP server: the protocol of ECS and ECR on `POST /`, the load balancer on `/lb/…`.
 
 use std::{
     convert::Infallible,
@@ -28,6 +28,7 @@ use crate::{
     load_balancer::{self, Reply},
     log::Answer,
     model::failure::Failure,
+    operations,
     state::{Incoming, Shared},
 };
 
@@ -36,8 +37,9 @@ type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// How often the model is brought to the present when nobody asks.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What stands before the operation in `X-Amz-Target`.
-const TARGET: &str = "AmazonEC2ContainerServiceV20141113.";
+/// What stands before the operation in `X-Amz-Target`, for each service of AWS.
+const TARGETS: [(&str, &str); 2] =
+    [("ecs", "AmazonEC2ContainerServiceV20141113."), ("ecr", "AmazonEC2ContainerRegistry_V20150921.")];
 
 /// Serves until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener, mut stop: oneshot::Receiver<()>) -> Result<()> {
@@ -107,10 +109,15 @@ async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failur
     Ok(shared.now().carry_out(incoming, true))
 }
 
-/// Reads a request of the ECS protocol.
+/// Reads a request of the protocol that ECS and ECR share.
 fn understand(method: &Method, headers: &HeaderMap, body: &[u8], at: Instant) -> Result<Incoming, Failure> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let operation = header("x-amz-target").strip_prefix(TARGET).filter(|_| method == Method::POST);
+    let target = header("x-amz-target");
+    let mut operations = TARGETS.iter().filter_map(|(name, prefix)| Some((*name, target.strip_prefix(prefix)?)));
+    let operation = operations
+        .next()
+        .filter(|(name, operation)| method == Method::POST && operations::service_name(operation) == *name)
+        .map(|(_, operation)| operation);
     let operation = operation.ok_or_else(|| Failure::new("UnknownOperationException", "Unknown operation."))?;
     let authorization = header("authorization");
     let credential = authorization.split("Credential=").nth(1).and_then(|rest| rest.split([',', ' ']).next());

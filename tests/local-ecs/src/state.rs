@@ -92,7 +92,8 @@ impl State {
     /// Notes a request and how it was answered.
     pub(crate) fn note(&mut self, incoming: Incoming, answer: Answer) {
         let Incoming { at, region, operation, body, caller, user_agent } = incoming;
-        self.requests.push(Request { at, region, operation, body, answer, caller, user_agent });
+        let service_name = operations::service_name(&operation);
+        self.requests.push(Request { at, region, service_name, operation, body, answer, caller, user_agent });
     }
 }
 

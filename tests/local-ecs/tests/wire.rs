@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, image, service};
+use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, ecr_image, image, service};
 use serde_json::{Value, json};
 
 /// Sends one request and reads all that comes back.
@@ -16,8 +16,12 @@ fn send(ecs: &LocalEcs, head: &str, body: &str) -> String {
     let length = body.len();
     let request = format!("{head} HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {length}\r\n");
     let signature = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20260101/eu-west-1/ecs/aws4_request, Signature=x";
-    let target = "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AmazonEC2ContainerServiceV20141113.";
     let operation = head.split('#').nth(1).unwrap_or_default();
+    let api = match operation {
+        "BatchGetImage" | "DescribePullThroughCacheRules" => "AmazonEC2ContainerRegistry_V20150921",
+        _ => "AmazonEC2ContainerServiceV20141113",
+    };
+    let target = format!("Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {api}.");
     let request = request.replace(&format!("#{operation}"), "");
     let request = format!("{request}{signature}\r\n{target}{operation}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).expect("the server should take a request");
@@ -145,4 +149,47 @@ fn a_deregistered_task_definition_cannot_be_deployed_in_its_region() {
     let refusal = ecs.call("us-east-1", "UpdateService", &body).expect_err("the revision is inactive");
     assert_eq!(refusal.to_string(), "ClientException: TaskDefinition is inactive");
     assert!(ecs.requests().is_empty() && ecs.writes().is_empty());
+}
+
+#[test]
+fn the_registry_speaks_the_same_protocol() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").region("eu-west-1").in_ecr("eu-west-1", "team/api").running("old"));
+    ecs.repository("210987654321", "eu-west-1", "base", &["1", "2"]);
+    ecs.remove_image("210987654321", "eu-west-1", "base", "1");
+    let ids = json!([{"imageTag": "1"}, {"imageTag": "2"}]);
+    let body = json!({"registryId": "210987654321", "repositoryName": "base", "imageIds": ids});
+    let answer = ask(&ecs, "BatchGetImage", &body);
+    let digest = ecs.image_digest("210987654321", "eu-west-1", "base", "2").expect("the image is still there");
+    assert!(answer.contains(&digest) && answer.contains("\"failureCode\":\"ImageNotFound\""), "{answer}");
+    let own = json!({"repositoryName": "team/api", "imageIds": [{"imageTag": "old"}]});
+    assert!(ask(&ecs, "BatchGetImage", &own).starts_with("HTTP/1.1 200"));
+    let definition = ecs.call("eu-west-1", "DescribeTaskDefinition", json!({"taskDefinition": "api"}));
+    let definition = definition.expect("the service has one");
+    assert_eq!(
+        definition["taskDefinition"]["containerDefinitions"][0]["image"],
+        ecr_image("123456789012", "eu-west-1", "team/api", "old")
+    );
+    ecs.pull_through_cache("123456789012", "eu-west-1", "ROOT");
+    assert!(ask(&ecs, "DescribePullThroughCacheRules", &json!({})).contains("\"ecrRepositoryPrefix\":\"ROOT\""));
+    ask(&ecs, "ListServices", &json!({"cluster": "staging"}));
+    let seen: Vec<String> =
+        ecs.requests().iter().map(|request| format!("{}:{}", request.service_name, request.operation)).collect();
+    assert_eq!(
+        seen,
+        ["ecr:BatchGetImage", "ecr:BatchGetImage", "ecr:DescribePullThroughCacheRules", "ecs:ListServices"]
+    );
+    assert!(ecs.writes().is_empty());
+}
+
+#[test]
+fn faults_act_on_the_registry_too() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.repository("123456789012", "eu-west-1", "team/api", &["a"]);
+    ecs.fault(Fault::on("BatchGetImage").about("api").denied());
+    let body = json!({"repositoryName": "team/api", "imageIds": [{"imageTag": "a"}]});
+    let answer = ask(&ecs, "BatchGetImage", &body);
+    let denied = "not authorized to perform: ecr:BatchGetImage on resource: arn:aws:ecr:eu-west-1:123456789012:repository/team/api because no identity-based policy allows the ecr:BatchGetImage action";
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(denied), "{answer}");
+    assert!(ask(&ecs, "BatchGetImage", &body).starts_with("HTTP/1.1 200"));
 }

@@ -8,6 +8,7 @@ use super::{
     At, arn,
     failure::Failure,
     ids::Ids,
+    registry::Registries,
     render::Lens,
     service::{Service, Status, World},
     task_definition::TaskDefinition,
@@ -30,12 +31,14 @@ pub(crate) struct Region {
     pub(crate) families: BTreeMap<String, Vec<TaskDefinition>>,
 }
 
-/// Everything that one account has in ECS.
+/// Everything that one account has in ECS, and what Amazon ECR holds for it.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) settings: Settings,
     pub(crate) versions: HashMap<String, Behaviour>,
     pub(crate) regions: BTreeMap<String, Region>,
+    /// What Amazon ECR holds, in this account and in others.
+    pub(crate) registries: Registries,
     pub(crate) ids: Ids,
     pub(crate) now: At,
     /// The model's beginning, in seconds since the epoch.
@@ -45,7 +48,15 @@ pub(crate) struct Account {
 impl Account {
     /// An empty account.
     pub(crate) fn new(settings: Settings, origin: f64) -> Self {
-        Self { settings, versions: HashMap::new(), regions: BTreeMap::new(), ids: Ids::new(7), now: At::ZERO, origin }
+        Self {
+            settings,
+            versions: HashMap::new(),
+            regions: BTreeMap::new(),
+            registries: Registries::default(),
+            ids: Ids::new(7),
+            now: At::ZERO,
+            origin,
+        }
     }
 
     /// Lets everything happen that is due until `now`.
@@ -53,7 +64,12 @@ impl Account {
         self.now = self.now.max(now);
         let now = self.now;
         let visible = self.settings.inactive_visible;
-        let mut world = World { settings: &self.settings, versions: &self.versions, ids: &mut self.ids };
+        let mut world = World {
+            settings: &self.settings,
+            versions: &self.versions,
+            registries: &self.registries,
+            ids: &mut self.ids,
+        };
         for cluster in self.regions.values_mut().flat_map(|region| region.clusters.values_mut()) {
             for service in cluster.services.values_mut() {
                 service.advance(now, &mut world);
@@ -101,7 +117,15 @@ impl Account {
         let cluster = clusters.and_then(|clusters| clusters.get_mut(arn::name(cluster)));
         let cluster = cluster.filter(|cluster| !cluster.is_deleted).ok_or_else(Failure::no_cluster)?;
         let service = cluster.services.get_mut(arn::name(service)).ok_or_else(Failure::no_service)?;
-        Ok((service, World { settings: &self.settings, versions: &self.versions, ids: &mut self.ids }))
+        Ok((
+            service,
+            World {
+                settings: &self.settings,
+                versions: &self.versions,
+                registries: &self.registries,
+                ids: &mut self.ids,
+            },
+        ))
     }
 
     /// All services, wherever they are.

@@ -19,6 +19,11 @@ pub(crate) fn ecs(region: &str, resource: &str) -> String {
     format!("arn:{}:ecs:{region}:{ACCOUNT}:{resource}", partition(region))
 }
 
+/// The ARN of a repository of Amazon ECR.
+pub(crate) fn ecr(region: &str, account: &str, repository: &str) -> String {
+    format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition(region))
+}
+
 /// The part of a name or ARN that comes after the resource's type: `staging/api` of `…:service/staging/api`.
 pub(crate) fn path(reference: &str) -> &str {
     if reference.starts_with("arn:") {

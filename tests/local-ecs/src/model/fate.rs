@@ -39,22 +39,9 @@ pub(crate) enum Fate {
 impl Fate {
     /// The fate of the `attempt`th task (from 1) of a version that behaves like this.
     pub(crate) fn of(behaviour: &Behaviour, attempt: u32, blueprint: &Blueprint, settings: &Settings) -> Self {
-        let failed = |reason: String| {
-            Self::FailsToStart(Stop {
-                code: "TaskFailedToStart",
-                container: Some(reason.clone()),
-                reason,
-                exit_code: None,
-            })
-        };
         match behaviour {
-            Behaviour::ImageMissing => {
-                let image = &blueprint.version_image;
-                failed(format!(
-                    "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref {image}: {image}: not found"
-                ))
-            }
-            Behaviour::ResourceInitialization => failed(
+            Behaviour::ImageMissing => Self::without_image(&blueprint.version_image),
+            Behaviour::ResourceInitialization => Self::fails_to_start(
                 "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: service call has been retried 1 time(s): failed to fetch secret arn:aws:secretsmanager:us-east-1:123456789012:secret:api from secrets manager: ResourceNotFoundException: Secrets Manager can't find the specified secret."
                     .to_owned(),
             ),
@@ -74,5 +61,16 @@ impl Fate {
             | Behaviour::Redirects
             | Behaviour::FailsFirst { .. } => Self::Lives,
         }
+    }
+
+    /// The fate of a task whose image its registry doesn't have; Amazon ECR says no more than any other registry.
+    pub(crate) fn without_image(image: &str) -> Self {
+        Self::fails_to_start(format!(
+            "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref {image}: {image}: not found"
+        ))
+    }
+
+    fn fails_to_start(reason: String) -> Self {
+        Self::FailsToStart(Stop { code: "TaskFailedToStart", container: Some(reason.clone()), reason, exit_code: None })
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod failure;
 pub(crate) mod fate;
 pub(crate) mod ids;
+pub(crate) mod registry;
 pub(crate) mod render;
 pub(crate) mod rollout;
 pub(crate) mod scheduler;

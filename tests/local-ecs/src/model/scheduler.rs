@@ -169,11 +169,16 @@ impl Service {
             return;
         }
         let stagger = u64::try_from(settings.stagger.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut images = blueprint.containers.iter().map(|(_, image)| image);
+        let missing = images.find(|image| world.registries.lacks(image));
         let mut names = Vec::new();
         for _ in 0..count {
             let attempts = self.attempts.entry(blueprint.tag.clone()).or_default();
             *attempts += 1;
-            let fate = Fate::of(&behaviour, *attempts, blueprint, settings);
+            let fate = match &missing {
+                Some(image) => Fate::without_image(image),
+                None => Fate::of(&behaviour, *attempts, blueprint, settings),
+            };
             let provisioning = settings.provisioning + Duration::from_millis(world.ids.number() % stagger);
             let id = world.ids.task();
             names.push(format!("(task {id})"));

@@ -14,6 +14,7 @@ use super::{
     deployment::{Deployment, Rollout},
     events::{Events, Happened, What},
     ids::Ids,
+    registry::Registries,
     service_deployment::{ServiceDeployment, ServiceRevision, Status as ServiceDeploymentStatus},
     task::{Rules, Task},
     task_definition::Blueprint,
@@ -82,6 +83,7 @@ pub(crate) struct Stale {
 pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) versions: &'a HashMap<String, Behaviour>,
+    pub(crate) registries: &'a Registries,
     pub(crate) ids: &'a mut Ids,
 }
 

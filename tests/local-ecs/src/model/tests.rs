@@ -2,6 +2,7 @@
 
 mod api;
 mod failures;
+mod registry;
 mod rollouts;
 
 use std::time::Duration;

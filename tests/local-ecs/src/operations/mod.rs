@@ -1,9 +1,10 @@
-//! The operations of the ECS API, each a function from a request's body to an answer.
+//! The operations of the ECS API and of the ECR API, each a function from a request's body to an answer.
 
 mod clusters;
 mod create_service;
 mod parameters;
 mod protection;
+mod registry;
 mod service_deployments;
 mod services;
 mod tags;
@@ -17,6 +18,14 @@ use crate::model::{account::Account, failure::Failure};
 
 /// What an operation answers.
 pub(crate) type Answered = Result<Value, Failure>;
+
+/// The service of AWS that an operation belongs to, as actions of IAM begin with it.
+pub(crate) fn service_name(operation: &str) -> &'static str {
+    match operation {
+        "BatchGetImage" | "DescribePullThroughCacheRules" => "ecr",
+        _ => "ecs",
+    }
+}
 
 /// Carries out one request.
 pub(crate) fn dispatch(account: &mut Account, region: &str, operation: &str, body: &Value) -> Answered {
@@ -50,6 +59,8 @@ pub(crate) fn dispatch(account: &mut Account, region: &str, operation: &str, bod
         "DescribeServiceDeployments" => service_deployments::describe(account, region, body),
         "DescribeServiceRevisions" => service_deployments::describe_revisions(account, region, body),
         "StopServiceDeployment" => service_deployments::stop(account, region, body),
+        "BatchGetImage" => registry::batch_get_image(account, region, body),
+        "DescribePullThroughCacheRules" => registry::describe_pull_through_cache_rules(account, region, body),
         _ => Err(Failure::new("UnknownOperationException", format!("Unknown operation {operation}."))),
     }
 }
