@@ -143,7 +143,8 @@ impl Fault {
         Self { region: Some(region.to_owned()), ..self }
     }
 
-    /// It acts only on requests about one service (or family, or image repository by the last part of its name).
+    /// It acts only on requests about one service (or family, or image repository by the last part of its name), also
+    /// when they only name its service deployments or revisions.
     #[must_use]
     pub fn about(self, service: &str) -> Self {
         Self { service: Some(service.to_owned()), ..self }
@@ -184,6 +185,7 @@ impl Fault {
         let single = ["service", "serviceName", "family", "repositoryName"].iter().filter_map(|key| body.get(key));
         let several = body.get("services").and_then(Value::as_array).into_iter().flatten();
         single.chain(several).filter_map(Value::as_str).any(|given| arn::name(given) == service)
+            || parts(body).any(|part| arn::owner(part).is_some_and(|(_, owner)| owner == service))
     }
 
     fn verdict(&self, region: &str, operation: &str, body: &Value) -> Verdict {
@@ -198,7 +200,8 @@ impl Fault {
             Effect::Slow(delay) => Verdict::Delay(*delay),
             Effect::Denied => {
                 let named = |key: &str| body.get(key).and_then(Value::as_str);
-                let resource = match (named("service"), named("repositoryName")) {
+                let resource = match (named("service").or_else(|| parts(body).next()), named("repositoryName")) {
+                    (Some(arn), _) if arn.starts_with("arn:") => arn.to_owned(),
                     (Some(service), _) => {
                         let cluster = arn::name(named("cluster").unwrap_or("default"));
                         arn::ecs(region, &format!("service/{cluster}/{}", arn::name(service)))
@@ -219,6 +222,13 @@ impl Fault {
             }
         }
     }
+}
+
+/// The service deployments and revisions that a request names by ARN.
+fn parts(body: &Value) -> impl Iterator<Item = &str> {
+    let several = ["serviceDeploymentArns", "serviceRevisionArns"].into_iter();
+    let several = several.filter_map(|key| body.get(key)).filter_map(Value::as_array).flatten();
+    body.get("serviceDeploymentArn").into_iter().chain(several).filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -251,5 +261,15 @@ mod tests {
         let mut fault = Fault::on_any().about("api").always().set(now);
         assert!(fault.strike("r", "DescribeServices", &json!({"services": ["web", "api"]}), now).is_some());
         assert!(fault.strike("r", "UpdateService", &json!({"service": "web"}), now).is_none());
+        let part = |kind: &str, service: &str| format!("arn:aws:ecs:r:1:{kind}/staging/{service}/x");
+        for (body, is_struck) in [
+            (json!({"serviceDeploymentArns": [part("service-deployment", "api")]}), true),
+            (json!({"serviceDeploymentArn": part("service-deployment", "api")}), true),
+            (json!({"serviceRevisionArns": [part("service-revision", "web"), part("service-revision", "api")]}), true),
+            (json!({"serviceRevisionArns": [part("service-revision", "web")]}), false),
+            (json!({"repositoryName": "team/api"}), true),
+        ] {
+            assert_eq!(fault.strike("r", "Any", &body, now).is_some(), is_struck, "{body}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::model::events::What;
+use crate::model::{arn, events::What};
 
 /// How a request was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +61,11 @@ pub(crate) fn write_line(operation: &str, body: &Value) -> Option<String> {
         let value = body.get(key).and_then(Value::as_str)?;
         Some(value.rsplit('/').next().unwrap_or(value).to_owned())
     };
-    let keys = [
-        "family",
-        "service",
-        "serviceName",
-        "clusterName",
-        "task",
-        "resourceArn",
-        "serviceDeploymentArn",
-        "taskDefinition",
-        "cluster",
-    ];
+    // A service deployment is called by chance; what a test knows is the service.
+    if let Some((_, service)) = body.get("serviceDeploymentArn").and_then(Value::as_str).and_then(arn::owner) {
+        return Some(format!("{operation} {service}"));
+    }
+    let keys = ["family", "service", "serviceName", "clusterName", "task", "resourceArn", "taskDefinition", "cluster"];
     let subject = keys.iter().find_map(|key| named(key)).unwrap_or_default();
     let is_deployed = matches!(operation, "UpdateService" | "CreateService");
     let target = named("taskDefinition").filter(|_| is_deployed).map(|target| format!(" -> {target}"));
@@ -94,6 +88,11 @@ mod tests {
                 Some("UpdateService api -> api:2"),
             ),
             ("UpdateService", json!({"service": "api"}), Some("UpdateService api")),
+            (
+                "StopServiceDeployment",
+                json!({"serviceDeploymentArn": "arn:aws:ecs:r:1:service-deployment/c/api/x"}),
+                Some("StopServiceDeployment api"),
+            ),
             ("DescribeServices", json!({"services": ["api"]}), None),
         ] {
             assert_eq!(write_line(operation, &body).as_deref(), line);

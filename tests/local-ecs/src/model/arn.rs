@@ -40,6 +40,13 @@ pub(crate) fn name(reference: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
+/// The cluster and the service that a service deployment or revision belongs to: `…/CLUSTER/SERVICE/ID`.
+pub(crate) fn owner(reference: &str) -> Option<(&str, &str)> {
+    let mut parts = path(reference).split('/');
+    let (cluster, service) = (parts.next()?, parts.next()?);
+    parts.next().map(|_| (cluster, service))
+}
+
 /// The tag of an image reference, or the digest or `latest` when it has none.
 pub(crate) fn image_tag(image: &str) -> &str {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
@@ -74,5 +81,7 @@ mod tests {
         assert_eq!(partition("us-gov-west-1"), "aws-us-gov");
         assert_eq!(path("arn:aws:ecs:eu-west-1:1:service/staging/api"), "staging/api");
         assert_eq!(name("arn:aws:ecs:eu-west-1:1:service/staging/api"), "api");
+        assert_eq!(owner("arn:aws:ecs:eu-west-1:1:service-revision/staging/api/1"), Some(("staging", "api")));
+        assert_eq!(owner("arn:aws:ecs:eu-west-1:1:service/staging/api"), None);
     }
 }

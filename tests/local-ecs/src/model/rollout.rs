@@ -13,12 +13,16 @@ use super::{
 };
 use crate::settings::Settings;
 
+/// What ECS gives as the reason once somebody asked for the way back (hashicorp/terraform-provider-aws#49031).
+const STOPPED_BY_USER: &str = "Service deployment rolled back by user.";
+
 impl Service {
     /// Looks at what the scheduler has reached.
     pub(crate) fn conclude(&mut self, now: At, world: &mut World<'_>) {
         self.begin_service_deployment(now, world.settings);
         self.shift_traffic(now, world.settings);
         self.log_truth(now, world.settings);
+        self.roll_back_on_request(now, world);
         self.give_up_if_need_be(now, world);
         self.forget_old_deployments();
         self.complete_if_done(now, world);
@@ -90,6 +94,7 @@ impl Service {
             return;
         };
         current.status = Progress::RollbackInProgress;
+        current.reason = Some(reason.clone());
         current.updated = now;
         current.rollback = Some(Rollback { reason, at: now, revision: revision.clone() });
         self.tell(now, world.ids, &format!("rolling back to deployment {old_id}."));
@@ -252,10 +257,33 @@ impl Service {
         }
     }
 
-    /// Goes back on request (`API_StopServiceDeployment`).
-    pub(crate) fn roll_back_on_request(&mut self, now: At, world: &mut World<'_>) {
-        let cause = "ECS deployment stopped by user";
-        self.give_up(cause, "rollback requested.", true, now, world);
+    /// Notes that somebody wants the way back (`API_StopServiceDeployment`), which begins a moment later.
+    pub(crate) fn request_rollback(&mut self, arn: &str, now: At, settings: &Settings) {
+        if let Some(past) = self.history.iter_mut().find(|past| past.arn == arn) {
+            past.status = Progress::RollbackRequested;
+            past.reason = Some(STOPPED_BY_USER.to_owned());
+            past.updated = now;
+            past.stopped = Some(now);
+            past.rollback_due = Some(now + settings.scheduling);
+        }
+        self.rouse(now);
+    }
+
+    /// Goes back once that was requested.
+    fn roll_back_on_request(&mut self, now: At, world: &mut World<'_>) {
+        let is_requested = self.history.first().is_some_and(|current| {
+            current.status == Progress::RollbackRequested && current.rollback_due.is_some_and(|due| due <= now)
+        });
+        if is_requested {
+            self.give_up("ECS deployment stopped by user", "rollback requested.", true, now, world);
+            if let Some(current) = self.history.first_mut() {
+                current.rollback_due = None;
+                current.reason = Some(STOPPED_BY_USER.to_owned());
+                if let Some(rollback) = &mut current.rollback {
+                    STOPPED_BY_USER.clone_into(&mut rollback.reason);
+                }
+            }
+        }
     }
 
     /// The service deployment of this ARN.

@@ -30,8 +30,9 @@ impl Service {
         let tasks = self.tasks.iter().filter_map(Task::due);
         let primary = self.primary().into_iter();
         let waits = primary.flat_map(|primary| [Some(primary.not_before), primary.bake_until]).flatten();
+        let requested = self.history.first().and_then(|current| current.rollback_due);
         let protected = self.tasks.iter().filter_map(|task| task.protected_until);
-        tasks.chain(waits.chain(protected).filter(|due| *due > now)).min()
+        tasks.chain(waits.chain(protected).chain(requested).filter(|due| *due > now)).min()
     }
 
     fn step(&mut self, now: At, world: &mut World<'_>) {

@@ -214,6 +214,7 @@ impl Service {
             deployment: deployment.clone(),
             target: revision.arn.clone(),
             source: self.primary().map(|primary| primary.revision.clone()),
+            configuration: self.configuration.clone(),
             status: ServiceDeploymentStatus::Pending,
             reason: None,
             created: now,
@@ -224,6 +225,7 @@ impl Service {
             tripped: None,
             alarmed: false,
             rollback: None,
+            rollback_due: None,
             stage: self.is_blue_green().then_some("RECONCILE_SERVICE"),
         };
         let reason = format!("ECS deployment {deployment} in progress.");

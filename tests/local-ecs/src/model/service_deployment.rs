@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{At, task_definition::Blueprint};
+use super::{At, configuration::Configuration, task_definition::Blueprint};
 
 /// The state of a service deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct ServiceDeployment {
     pub(crate) deployment: String,
     pub(crate) target: String,
     pub(crate) source: Option<String>,
+    /// How the service was to be deployed when it began.
+    pub(crate) configuration: Configuration,
     pub(crate) status: Status,
     pub(crate) reason: Option<String>,
     pub(crate) created: At,
@@ -58,6 +60,8 @@ pub(crate) struct ServiceDeployment {
     /// Whether alarms ended it.
     pub(crate) alarmed: bool,
     pub(crate) rollback: Option<Rollback>,
+    /// When a rollback that was requested begins.
+    pub(crate) rollback_due: Option<At>,
     /// The stage of a native blue/green deployment.
     pub(crate) stage: Option<&'static str>,
 }

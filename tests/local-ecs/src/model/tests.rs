@@ -4,6 +4,7 @@ mod api;
 mod failures;
 mod registry;
 mod rollouts;
+mod service_deployments;
 
 use std::time::Duration;
 

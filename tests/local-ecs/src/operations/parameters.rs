@@ -69,9 +69,22 @@ pub(crate) fn includes(body: &Value, word: &str) -> Result<bool, Failure> {
     Ok(list(body, "include")?.contains(&word))
 }
 
-/// One page of a list, with a `nextToken` while there is more.
+/// A point in time, in seconds since the epoch.
+pub(crate) fn time(body: &Value, key: &str) -> Result<Option<f64>, Failure> {
+    match body.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| malformed(key, "a time")),
+    }
+}
+
+/// One page of a list, with a `nextToken` while there is more; a page is as long as it may be unless told otherwise.
 pub(crate) fn page(body: &Value, key: &str, items: &[Value], most: u32) -> Result<Value, Failure> {
-    let size = number(body, "maxResults")?.unwrap_or(most);
+    page_of(body, key, items, most, most)
+}
+
+/// The same, of a list whose pages have a usual length that is shorter than the longest.
+pub(crate) fn page_of(body: &Value, key: &str, items: &[Value], usual: u32, most: u32) -> Result<Value, Failure> {
+    let size = number(body, "maxResults")?.unwrap_or(usual);
     if size == 0 || size > most {
         return Err(Failure::invalid(format!("maxResults must be between 1 and {most}.")));
     }

@@ -92,9 +92,7 @@ pub(crate) fn describe_pull_through_cache_rules(account: &mut Account, region: &
             })
         })
         .collect();
-    let size = parameters::number(body, "maxResults")?;
-    let page = json!({"maxResults": size.unwrap_or(100), "nextToken": body.get("nextToken")});
-    parameters::page(&page, "pullThroughCacheRules", &shown, 1000)
+    parameters::page_of(body, "pullThroughCacheRules", &shown, 100, 1000)
 }
 
 /// The registry that a request means: the caller's own when it names none.

@@ -13,19 +13,42 @@ use crate::model::{
     service_deployment::{ServiceDeployment, ServiceRevision, Status},
 };
 
-/// Lists a service's deployments, newest first.
+/// Every state that a service deployment can be in, as a filter may name it.
+const STATES: [&str; 9] = [
+    "PENDING",
+    "SUCCESSFUL",
+    "STOPPED",
+    "STOP_REQUESTED",
+    "IN_PROGRESS",
+    "ROLLBACK_REQUESTED",
+    "ROLLBACK_IN_PROGRESS",
+    "ROLLBACK_SUCCESSFUL",
+    "ROLLBACK_FAILED",
+];
+
+/// Lists a service's deployments, newest first, 20 a page unless told otherwise.
 pub(crate) fn list(account: &mut Account, region: &str, body: &Value) -> Answered {
     let reference = parameters::required(body, "service", "Service")?;
     let service = account.service(region, cluster_of(body, reference)?, reference)?;
     let wanted = parameters::list(body, "status")?;
+    if let Some(unknown) = wanted.iter().find(|status| !STATES.contains(status)) {
+        return Err(Failure::invalid(format!("Invalid service deployment status {unknown}.")));
+    }
+    let created = body.get("createdAt").unwrap_or(&Value::Null);
+    let (before, after) = (parameters::time(created, "before")?, parameters::time(created, "after")?);
     let lens = account.lens();
+    let is_between = |past: &ServiceDeployment| {
+        let at = lens.epoch(past.created).as_f64().unwrap_or_default();
+        before.is_none_or(|before| at < before) && after.is_none_or(|after| at > after)
+    };
     let briefs: Vec<Value> = service
         .history
         .iter()
         .filter(|past| wanted.is_empty() || wanted.contains(&past.status.name()))
+        .filter(|past| is_between(past))
         .map(|past| brief(&lens, service, past))
         .collect();
-    parameters::page(body, "serviceDeployments", &briefs, 100)
+    parameters::page_of(body, "serviceDeployments", &briefs, 20, 100)
 }
 
 /// Describes service deployments by ARN.
@@ -66,7 +89,8 @@ pub(crate) fn describe_revisions(account: &mut Account, region: &str, body: &Val
     Ok(json!({"serviceRevisions": found, "failures": failures}))
 }
 
-/// Stops a service deployment that is under way by rolling back.
+/// Stops a service deployment that is under way by rolling back; one that rolls back already goes on with it
+/// (`dg/stop-service-deployment`).
 pub(crate) fn stop(account: &mut Account, region: &str, body: &Value) -> Answered {
     let reference = parameters::required(body, "serviceDeploymentArn", "Service deployment ARN")?;
     let missing = || Failure::new("ServiceDeploymentNotFoundException", "Service deployment not found.");
@@ -77,7 +101,10 @@ pub(crate) fn stop(account: &mut Account, region: &str, body: &Value) -> Answere
     }
     let service = owner(account, region, reference).ok_or_else(missing)?;
     let status = service.service_deployment(reference).ok_or_else(missing)?.status;
-    if !matches!(status, Status::Pending | Status::InProgress) {
+    if matches!(status, Status::RollbackRequested | Status::RollbackInProgress) {
+        return Ok(json!({"serviceDeploymentArn": reference}));
+    }
+    if !status.is_open() {
         return Err(Failure::new(
             "ConflictException",
             format!("The service deployment cannot be stopped because its status is {}.", status.name()),
@@ -85,12 +112,8 @@ pub(crate) fn stop(account: &mut Account, region: &str, body: &Value) -> Answere
     }
     let (cluster, name) = (service.cluster.clone(), service.name.clone());
     let now = account.now;
-    let (service, mut world) = account.service_mut(region, &cluster, &name)?;
-    if let Some(past) = service.history.iter_mut().find(|past| past.arn == reference) {
-        past.status = Status::RollbackRequested;
-        past.updated = now;
-    }
-    service.roll_back_on_request(now, &mut world);
+    let (service, world) = account.service_mut(region, &cluster, &name)?;
+    service.request_rollback(reference, now, world.settings);
     Ok(json!({"serviceDeploymentArn": reference}))
 }
 
@@ -103,10 +126,9 @@ fn cluster_of<'a>(body: &'a Value, service: &'a str) -> Result<&'a str, Failure>
     }
 }
 
-/// The service that a service deployment or revision belongs to: `…/CLUSTER/SERVICE/ID`.
+/// The service that a service deployment or revision belongs to.
 fn owner<'a>(account: &'a Account, region: &str, reference: &str) -> Option<&'a Service> {
-    let mut parts = arn::path(reference).split('/');
-    let (cluster, name) = (parts.next()?, parts.next()?);
+    let (cluster, name) = arn::owner(reference)?;
     let service = account.service(region, cluster, name).ok()?;
     (!matches!(service.status, ServiceStatus::Inactive { .. })).then_some(service)
 }
@@ -140,7 +162,7 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
     shown["targetServiceRevision"] = lens.revision_counts(service, &past.target);
     let sources = past.source.iter().map(|source| lens.revision_counts(service, source));
     shown["sourceServiceRevisions"] = sources.collect();
-    shown["deploymentConfiguration"] = service.configuration.describe();
+    shown["deploymentConfiguration"] = past.configuration.describe();
     shown["deploymentCircuitBreaker"] = breaker(service, past);
     if let Some(at) = past.stopped {
         shown["stoppedAt"] = lens.epoch(at);
@@ -148,16 +170,18 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
     if let Some(stage) = past.stage {
         shown["lifecycleStage"] = json!(stage);
     }
-    if service.configuration.alarms().is_some() {
-        let names = service.configuration.alarm_names();
+    shown["alarms"] = if past.configuration.alarms().is_some() {
+        let names = past.configuration.alarm_names();
         let status = match (past.alarmed, past.status.is_open()) {
             (true, _) => "TRIGGERED",
             (false, true) => "MONITORING",
             (false, false) => "MONITORING_COMPLETE",
         };
         let triggered = if past.alarmed { names.clone() } else { json!([]) };
-        shown["alarms"] = json!({"status": status, "alarmNames": names, "triggeredAlarmNames": triggered});
-    }
+        json!({"status": status, "alarmNames": names, "triggeredAlarmNames": triggered})
+    } else {
+        json!({"status": "DISABLED"})
+    };
     if let Some(rollback) = &past.rollback {
         shown["rollback"] = json!({
             "reason": rollback.reason,
@@ -171,7 +195,7 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
 fn breaker(service: &Service, past: &ServiceDeployment) -> Value {
     let running = service.deployments.iter().find(|deployment| deployment.id == past.deployment);
     let failures = past.tripped.unwrap_or(running.map_or(0, |deployment| deployment.failed_tasks));
-    let status = match (service.configuration.breaker(), past.tripped, past.status.is_open()) {
+    let status = match (past.configuration.breaker(), past.tripped, past.status.is_open()) {
         (None, ..) => "DISABLED",
         (_, Some(_), _) => "TRIGGERED",
         (_, None, true) => "MONITORING",

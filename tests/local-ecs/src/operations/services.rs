@@ -59,11 +59,7 @@ pub(crate) fn list(account: &mut Account, region: &str, body: &Value) -> Answere
         .filter(|service| strategy.is_none_or(|wanted| (wanted == "DAEMON") == service.daemon))
         .map(|service| json!(service.arn()))
         .collect();
-    let defaulted = match body.get("maxResults") {
-        None => json!({"maxResults": 10, "nextToken": body.get("nextToken")}),
-        Some(_) => body.clone(),
-    };
-    parameters::page(&defaulted, "serviceArns", &arns, 100)
+    parameters::page_of(body, "serviceArns", &arns, 10, 100)
 }
 
 /// Deletes a service: it drains, and is INACTIVE once its tasks are gone.
