@@ -149,7 +149,27 @@ impl ServiceBuilder {
     /// With native blue/green deployments that bake for so many minutes ([`crate::Settings::bake_minute`]).
     #[must_use]
     pub fn blue_green(self, bake_minutes: u32) -> Self {
-        self.configured("strategy", json!("BLUE_GREEN")).configured("bakeTimeInMinutes", json!(bake_minutes))
+        self.native("BLUE_GREEN", bake_minutes)
+    }
+
+    /// With native linear deployments: the traffic moves in steps of so many percent, each but the last followed by a
+    /// bake of its own, and then everything bakes.
+    #[must_use]
+    pub fn linear(self, step_percent: f64, step_bake_minutes: u32, bake_minutes: u32) -> Self {
+        let steps = json!({"stepPercent": step_percent, "stepBakeTimeInMinutes": step_bake_minutes});
+        self.native("LINEAR", bake_minutes).configured("linearConfiguration", steps)
+    }
+
+    /// With native canary deployments: so many percent of the traffic move first and bake, then the rest moves, and
+    /// then everything bakes.
+    #[must_use]
+    pub fn canary(self, percent: f64, canary_bake_minutes: u32, bake_minutes: u32) -> Self {
+        let canary = json!({"canaryPercent": percent, "canaryBakeTimeInMinutes": canary_bake_minutes});
+        self.native("CANARY", bake_minutes).configured("canaryConfiguration", canary)
+    }
+
+    fn native(self, strategy: &str, bake_minutes: u32) -> Self {
+        self.configured("strategy", json!(strategy)).configured("bakeTimeInMinutes", json!(bake_minutes))
     }
 
     /// With one more member of its `deploymentConfiguration`.

@@ -44,15 +44,10 @@ pub(crate) fn answer(account: &mut Account, path: &str) -> Reply {
 fn pick(service: &mut Service) -> Option<&Task> {
     let turn = service.turn;
     service.turn = turn.wrapping_add(1);
-    let primary = service.primary()?;
     let reachable = || service.tasks.iter().filter(|task| task.reachable());
-    let mut tasks: Vec<&Task> = if !service.is_blue_green() {
-        Vec::new()
-    } else if primary.rolls_back {
-        reachable().filter(|task| task.blueprint == primary.blueprint).collect()
-    } else {
-        let to_new = turn * 37 % 100 < primary.traffic as usize;
-        reachable().filter(|task| (task.deployment == primary.id) == to_new).collect()
+    let mut tasks: Vec<&Task> = match service.serving(turn) {
+        Some(serving) => reachable().filter(|task| task.deployment == serving.id).collect(),
+        None => Vec::new(),
     };
     if tasks.is_empty() {
         tasks = reachable().collect();

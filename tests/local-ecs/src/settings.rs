@@ -40,6 +40,8 @@ pub struct Settings {
     pub alarm_bake: Duration,
     /// How long one minute of a native blue/green deployment's bake time takes.
     pub bake_minute: Duration,
+    /// How long each lifecycle stage of such a deployment takes in which there is nothing to wait for.
+    pub lifecycle_stage: Duration,
     /// How long after `CreateService` and `UpdateService` reads still show the state before the write.
     pub stale_reads: Duration,
     /// Whether an old deployment without running tasks is shown as DRAINING rather than ACTIVE.
@@ -86,6 +88,7 @@ impl Settings {
             longest_spacing: ms(300),
             alarm_bake: ms(200),
             bake_minute: ms(100),
+            lifecycle_stage: ms(10),
             stale_reads: Duration::ZERO,
             draining_status: true,
             container_instances: 2,
@@ -116,6 +119,7 @@ impl Settings {
             longest_spacing: s(900),
             alarm_bake: s(300),
             bake_minute: s(60),
+            lifecycle_stage: s(5),
             ..Self::fast()
         }
     }

@@ -9,8 +9,16 @@ use super::failure::Failure;
 pub(crate) enum Strategy {
     Rolling,
     BlueGreen,
-    Linear { step: u32, minutes: u32 },
-    Canary { percent: u32, minutes: u32 },
+    /// Each step is so many tenths of a percent.
+    Linear {
+        step: u32,
+        minutes: u32,
+    },
+    /// The canary gets so many tenths of a percent.
+    Canary {
+        percent: u32,
+        minutes: u32,
+    },
 }
 
 /// A service's deployment configuration.
@@ -36,6 +44,7 @@ impl Configuration {
         if given.get("maximumPercent").and_then(Value::as_u64) == Some(0) {
             return Err(Failure::invalid("maximumPercent must be positive."));
         }
+        check(given)?;
         for (key, value) in given.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             self.raw.insert(key.clone(), value.clone());
         }
@@ -57,9 +66,10 @@ impl Configuration {
         desired * self.number("maximumPercent").unwrap_or(200) / 100
     }
 
-    /// Whether the circuit breaker is on, and then whether it rolls back.
+    /// Whether the circuit breaker is on, and then whether it rolls back; it is for rolling updates only
+    /// (`API_DeploymentCircuitBreaker`).
     pub(crate) fn breaker(&self) -> Option<bool> {
-        self.guard("deploymentCircuitBreaker")
+        self.guard("deploymentCircuitBreaker").filter(|_| self.strategy() == Strategy::Rolling)
     }
 
     /// Whether deployment alarms are on, and then whether they roll back.
@@ -74,24 +84,30 @@ impl Configuration {
 
     /// How versions are exchanged.
     pub(crate) fn strategy(&self) -> Strategy {
-        let inner = |group: &str, key: &str, default: u32| {
-            let number = self.raw.get(group).and_then(|group| group.get(key)).and_then(Value::as_f64);
+        let inner = |group: &str, key: &str| self.raw.get(group).and_then(|group| group.get(key));
+        let tenths = |group: &str, key: &str, default: f64| {
+            let percent = inner(group, key).and_then(Value::as_f64).unwrap_or(default);
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "percentages and minutes are small"
+                reason = "percentages lie between 0 and 100"
             )]
-            number.map_or(default, |number| number as u32)
+            let tenths = (percent * 10.0).round() as u32;
+            tenths
+        };
+        let minutes = |group: &str, key: &str, default: u32| {
+            let minutes = inner(group, key).and_then(Value::as_u64);
+            minutes.and_then(|minutes| u32::try_from(minutes).ok()).unwrap_or(default)
         };
         match self.raw.get("strategy").and_then(Value::as_str) {
             Some("BLUE_GREEN") => Strategy::BlueGreen,
             Some("LINEAR") => Strategy::Linear {
-                step: inner("linearConfiguration", "stepPercent", 10).max(1),
-                minutes: inner("linearConfiguration", "stepBakeTimeInMinutes", 6),
+                step: tenths("linearConfiguration", "stepPercent", 10.0),
+                minutes: minutes("linearConfiguration", "stepBakeTimeInMinutes", 6),
             },
             Some("CANARY") => Strategy::Canary {
-                percent: inner("canaryConfiguration", "canaryPercent", 5),
-                minutes: inner("canaryConfiguration", "canaryBakeTimeInMinutes", 10),
+                percent: tenths("canaryConfiguration", "canaryPercent", 5.0),
+                minutes: minutes("canaryConfiguration", "canaryBakeTimeInMinutes", 10),
             },
             _ => Strategy::Rolling,
         }
@@ -115,4 +131,23 @@ impl Configuration {
         let is_on = |key: &str| guard.get(key).and_then(Value::as_bool).unwrap_or(false);
         is_on("enable").then(|| is_on("rollback"))
     }
+}
+
+/// Refuses shares of traffic and waits that no deployment may have (`API_LinearConfiguration`, `API_CanaryConfiguration`).
+fn check(given: &Value) -> Result<(), Failure> {
+    let ranges = [
+        ("/linearConfiguration/stepPercent", 3.0, 100.0),
+        ("/linearConfiguration/stepBakeTimeInMinutes", 0.0, 1440.0),
+        ("/canaryConfiguration/canaryPercent", 0.1, 100.0),
+        ("/canaryConfiguration/canaryBakeTimeInMinutes", 0.0, 1440.0),
+        ("/bakeTimeInMinutes", 0.0, 1440.0),
+    ];
+    for (path, least, most) in ranges {
+        let number = given.pointer(path).and_then(Value::as_f64);
+        if number.is_some_and(|number| !(least..=most).contains(&number)) {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            return Err(Failure::invalid(format!("{name} must be between {least} and {most}.")));
+        }
+    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ pub(crate) struct Deployment {
     pub(crate) start_failures: u32,
     /// No task is started before this.
     pub(crate) not_before: At,
-    /// How many tasks an old deployment is to keep while the newer one has been given up.
+    /// How many tasks an old deployment is to keep while the newer one has been given up or has yet to prove itself.
     pub(crate) keep: u32,
     /// The service deployment it belongs to.
     pub(crate) part_of: String,
@@ -48,9 +48,9 @@ pub(crate) struct Deployment {
     pub(crate) rolls_back: bool,
     /// Whether alarms were ringing before it began, in which case ECS ignores them.
     pub(crate) alarms_ignored: bool,
-    /// Until when it bakes, once that has begun.
+    /// Until when its alarms are watched, once everything else is done.
     pub(crate) bake_until: Option<At>,
-    /// The percentage of requests its tasks get in a native blue/green deployment.
+    /// The tenths of a percent of the requests that its tasks get in a native blue/green deployment.
     pub(crate) traffic: u32,
     pub(crate) created: At,
     pub(crate) updated: At,

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod arn;
+pub(crate) mod blue_green;
 pub(crate) mod configuration;
 pub(crate) mod deployment;
 pub(crate) mod events;

@@ -189,7 +189,7 @@ impl Lens<'_> {
             "clusterArn": arn::ecs(&service.region, &format!("cluster/{}", service.cluster)),
             "taskDefinitionArn": task.blueprint.arn,
             "group": format!("service:{}", service.name),
-            "startedBy": task.deployment,
+            "startedBy": task.started_by,
             "lastStatus": task.phase.name(),
             "desiredStatus": if task.wanted() { "RUNNING" } else { "STOPPED" },
             "healthStatus": health,

@@ -1,10 +1,8 @@
 //! How a deployment ends: completed, given up, rolled back.
 
-use std::time::Duration;
-
 use super::{
     At,
-    configuration::Strategy,
+    blue_green::{ALL, Stage},
     deployment::{Deployment, Rollout},
     events::What,
     service::{Service, Status, World},
@@ -20,7 +18,7 @@ impl Service {
     /// Looks at what the scheduler has reached.
     pub(crate) fn conclude(&mut self, now: At, world: &mut World<'_>) {
         self.begin_service_deployment(now, world.settings);
-        self.shift_traffic(now, world.settings);
+        self.go_through_stages(now, world.settings);
         self.log_truth(now, world.settings);
         self.roll_back_on_request(now, world);
         self.give_up_if_need_be(now, world);
@@ -101,6 +99,9 @@ impl Service {
         let reason = format!("{cause}: rolling back to deploymentId {old_id}.");
         let id = world.ids.deployment();
         self.become_primary(id, blueprint, reason, (service_deployment, revision), true, now, world.settings);
+        if self.is_blue_green() {
+            self.take_back(&old_id);
+        }
     }
 
     /// An old deployment leaves the list once all its tasks are STOPPED.
@@ -125,8 +126,16 @@ impl Service {
         let good = self.count(&id, |task| task.wanted() && task.healthy() && task.settled);
         let running = self.count(&id, Task::wanted);
         let old_gone = self.deployments.len() == 1
-            || (settings.early_success && !self.tasks.iter().any(|task| task.reachable() && task.deployment != id));
-        if now < primary.created + settings.scheduling || good != desired || running != desired || !old_gone {
+            || (settings.early_success
+                && !self.is_blue_green()
+                && !self.tasks.iter().any(|task| task.reachable() && task.deployment != id));
+        let is_proven = self.stage().is_none_or(|stage| stage == Stage::CleanUp);
+        if now < primary.created + settings.scheduling
+            || !is_proven
+            || good != desired
+            || running != desired
+            || !old_gone
+        {
             return;
         }
         if in_progress && self.configuration.alarms().is_some() && !primary.alarms_ignored && !self.is_blue_green() {
@@ -150,7 +159,7 @@ impl Service {
         primary.rollout = Rollout::Completed;
         primary.reason = format!("ECS deployment {id} completed.");
         primary.updated = now;
-        primary.traffic = 100;
+        primary.traffic = ALL;
         let service_deployment = primary.part_of.clone();
         let status = if primary.rolls_back { Progress::RollbackSuccessful } else { Progress::Successful };
         self.last_completed = Some((id.to_owned(), primary.blueprint.clone(), primary.revision.clone()));
@@ -159,6 +168,7 @@ impl Service {
                 current.started = Some(now);
             }
             current.stage = None;
+            current.stage_due = None;
             current.end(status, None, now);
         }
         self.note(now, id, What::Completed);
@@ -189,75 +199,15 @@ impl Service {
             self.note(now, &id, What::AllServing);
         }
         let old = self.tasks.iter().any(|task| task.reachable() && task.deployment != id);
-        if serving > 0 && (!old || (self.is_blue_green() && traffic == 100)) {
+        if serving > 0 && (!old || (self.is_blue_green() && traffic == ALL)) {
             self.note(now, &id, What::OldUnreachable);
         }
     }
 }
 
-/// Native blue/green deployments (`dg/blue-green-deployment-how-it-works`).
+/// The way back on request (`API_StopServiceDeployment`).
 impl Service {
-    /// Whether the old version of a native blue/green deployment may go.
-    pub(crate) fn may_clean_up(&self, primary: &Deployment, now: At) -> bool {
-        if primary.rolls_back || self.status != Status::Active {
-            return primary.traffic == 100;
-        }
-        primary.traffic == 100 && primary.bake_until.is_some_and(|until| until <= now)
-    }
-
-    /// Moves production traffic once the new version is up, at once or in steps, then bakes.
-    fn shift_traffic(&mut self, now: At, settings: &Settings) {
-        let desired = self.target_count(settings);
-        let Some(primary) = self.primary().filter(|primary| {
-            self.is_blue_green()
-                && primary.rollout == Rollout::InProgress
-                && now >= primary.created + settings.scheduling
-        }) else {
-            return;
-        };
-        let healthy = self.count(&primary.id, Task::healthy);
-        let is_up = healthy >= desired;
-        let waits = primary.bake_until.is_some_and(|until| until > now);
-        let minutes = |count: u32| settings.bake_minute * count;
-        let before = primary.traffic;
-        let (traffic, bake): (u32, Option<Duration>) = if primary.rolls_back {
-            (if healthy > 0 || desired == 0 { 100 } else { before }, None)
-        } else if !is_up || waits || (before == 100 && primary.bake_until.is_some()) {
-            (before, None)
-        } else {
-            let next = match self.configuration.strategy() {
-                Strategy::Linear { step, .. } => (before + step).min(100),
-                Strategy::Canary { percent, .. } if before == 0 => percent.min(100),
-                Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary { .. } => 100,
-            };
-            let pause = match self.configuration.strategy() {
-                _ if next == 100 => self.configuration.bake_minutes(),
-                Strategy::Linear { minutes, .. } | Strategy::Canary { minutes, .. } => minutes,
-                Strategy::Rolling | Strategy::BlueGreen => 0,
-            };
-            (next, Some(minutes(pause)))
-        };
-        let primary = &mut self.deployments[0];
-        primary.traffic = traffic;
-        if let Some(pause) = bake {
-            primary.bake_until = Some(now + pause);
-        }
-        let baking = primary.bake_until.is_some_and(|until| until > now);
-        let stage = match (traffic, is_up) {
-            (_, false) if before == 0 => "SCALE_UP",
-            (100, _) if baking => "BAKE_TIME",
-            (100, _) => "CLEAN_UP",
-            _ => "PRODUCTION_TRAFFIC_SHIFT",
-        };
-        if let Some(current) = self.history.first_mut() {
-            current.stage = Some(stage);
-        }
-        if bake.is_some() || traffic != before {
-            self.rouse(now);
-        }
-    }
-
-    /// Notes that somebody wants the way back (`API_StopServiceDeployment`), which begins a moment later.
+    /// Notes that somebody wants the way back, which begins a moment later.
     pub(crate) fn request_rollback(&mut self, arn: &str, now: At, settings: &Settings) {
         if let Some(past) = self.history.iter_mut().find(|past| past.arn == arn) {
             past.status = Progress::RollbackRequested;

@@ -30,9 +30,10 @@ impl Service {
         let tasks = self.tasks.iter().filter_map(Task::due);
         let primary = self.primary().into_iter();
         let waits = primary.flat_map(|primary| [Some(primary.not_before), primary.bake_until]).flatten();
-        let requested = self.history.first().and_then(|current| current.rollback_due);
+        let history = self.history.first().into_iter();
+        let staged = history.flat_map(|current| [current.rollback_due, current.stage_due]).flatten();
         let protected = self.tasks.iter().filter_map(|task| task.protected_until);
-        tasks.chain(waits.chain(protected).chain(requested).filter(|due| *due > now)).min()
+        tasks.chain(waits.chain(protected).chain(staged).filter(|due| *due > now)).min()
     }
 
     fn step(&mut self, now: At, world: &mut World<'_>) {
@@ -131,6 +132,12 @@ impl Service {
             self.keep_old(now, world);
             return;
         }
+        if self.keeps_old() {
+            self.keep_old(now, world);
+        }
+        if !self.may_scale_up() {
+            return;
+        }
         let missing = desired.saturating_sub(self.count(&primary.id, Task::wanted));
         let room = self.configuration.maximum(desired).saturating_sub(total);
         let allowed = if self.is_blue_green() { missing } else { missing.min(room) };
@@ -139,7 +146,7 @@ impl Service {
         }
     }
 
-    /// While the newest deployment is given up, the one before it is kept at its count.
+    /// While the newest deployment is given up or has yet to prove itself, the one before it is kept at its count.
     fn keep_old(&mut self, now: At, world: &mut World<'_>) {
         let old = self.deployments.iter().skip(1).find(|deployment| !deployment.is_given_up());
         let Some(old) = old.cloned().filter(|_| self.status == Status::Active) else {
@@ -207,7 +214,7 @@ impl Service {
 
         let begun = now >= primary.created + world.settings.scheduling;
         let holds = primary.is_given_up() && self.status == Status::Active;
-        if begun && !holds && (!self.is_blue_green() || self.may_clean_up(&primary, now)) {
+        if begun && !holds && (!self.is_blue_green() || self.may_clean_up(&primary)) {
             surplus.extend(indices(self, &|task| !is_new(task) && stoppable(task) && !task.healthy()));
             let healthy = self.tasks.iter().filter(|task| task.healthy()).count();
             let spare = healthy.saturating_sub(self.configuration.minimum(desired) as usize);

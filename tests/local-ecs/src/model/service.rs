@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{
     At, arn,
-    configuration::{Configuration, Strategy},
+    blue_green::ALL,
+    configuration::Configuration,
     deployment::{Deployment, Rollout},
     events::{Events, Happened, What},
     ids::Ids,
@@ -153,11 +154,6 @@ impl Service {
         self.controller == Controller::Ecs && !matches!(self.balancing, Balancing::Classic(_))
     }
 
-    /// Whether both versions run at full count until the traffic has moved.
-    pub(crate) fn is_blue_green(&self) -> bool {
-        self.controller == Controller::Ecs && self.configuration.strategy() != Strategy::Rolling
-    }
-
     /// What its tasks need to know.
     pub(crate) fn rules<'a>(&self, settings: &'a Settings) -> Rules<'a> {
         Rules {
@@ -226,7 +222,8 @@ impl Service {
             alarmed: false,
             rollback: None,
             rollback_due: None,
-            stage: self.is_blue_green().then_some("RECONCILE_SERVICE"),
+            stage: self.first_stage(),
+            stage_due: Some(now + world.settings.scheduling),
         };
         let reason = format!("ECS deployment {deployment} in progress.");
         let (arn, target) = (service_deployment.arn.clone(), revision.arn.clone());
@@ -248,6 +245,10 @@ impl Service {
         settings: &Settings,
     ) {
         let is_first = self.deployments.is_empty();
+        let kept: Vec<u32> = self.deployments.iter().map(|old| self.count(&old.id, Task::wanted)).collect();
+        for (old, keep) in self.deployments.iter_mut().zip(kept) {
+            old.keep = keep;
+        }
         let noted = id.clone();
         self.deployments.insert(
             0,
@@ -265,7 +266,7 @@ impl Service {
                 rolls_back,
                 alarms_ignored: self.alarm,
                 bake_until: None,
-                traffic: if is_first { 100 } else { 0 },
+                traffic: if is_first { ALL } else { 0 },
                 created: now,
                 updated: now,
             },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{At, configuration::Configuration, task_definition::Blueprint};
+use super::{At, blue_green::Stage, configuration::Configuration, task_definition::Blueprint};
 
 /// The state of a service deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,9 @@ pub(crate) struct ServiceDeployment {
     /// When a rollback that was requested begins.
     pub(crate) rollback_due: Option<At>,
     /// The stage of a native blue/green deployment.
-    pub(crate) stage: Option<&'static str>,
+    pub(crate) stage: Option<Stage>,
+    /// When that stage ends, unless it waits for tasks.
+    pub(crate) stage_due: Option<At>,
 }
 
 /// The way back of a service deployment.

@@ -90,6 +90,8 @@ pub(crate) enum Change {
 pub(crate) struct Task {
     pub(crate) id: String,
     /// The id of the deployment that started it.
+    pub(crate) started_by: String,
+    /// The id of the deployment that it counts for: another one only once a rollback has taken it over.
     pub(crate) deployment: String,
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) phase: Phase,
@@ -122,6 +124,7 @@ impl Task {
     ) -> Self {
         Self {
             id,
+            started_by: deployment.clone(),
             deployment,
             blueprint,
             phase: Phase::Provisioning,

@@ -1,6 +1,7 @@
 //! What ECS really does, step by step, with time driven by hand.
 
 mod api;
+mod blue_green;
 mod failures;
 mod registry;
 mod rollouts;

@@ -159,8 +159,8 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
         shown.shift_remove("targetServiceRevisionArn");
     }
     shown["updatedAt"] = lens.epoch(past.updated);
-    shown["targetServiceRevision"] = lens.revision_counts(service, &past.target);
-    let sources = past.source.iter().map(|source| lens.revision_counts(service, source));
+    shown["targetServiceRevision"] = summary(lens, service, &past.target);
+    let sources = past.source.iter().map(|source| summary(lens, service, source));
     shown["sourceServiceRevisions"] = sources.collect();
     shown["deploymentConfiguration"] = past.configuration.describe();
     shown["deploymentCircuitBreaker"] = breaker(service, past);
@@ -168,7 +168,7 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
         shown["stoppedAt"] = lens.epoch(at);
     }
     if let Some(stage) = past.stage {
-        shown["lifecycleStage"] = json!(stage);
+        shown["lifecycleStage"] = json!(stage.name());
     }
     shown["alarms"] = if past.configuration.alarms().is_some() {
         let names = past.configuration.alarm_names();
@@ -188,6 +188,17 @@ fn in_full(lens: &Lens<'_>, service: &Service, past: &ServiceDeployment) -> Valu
             "startedAt": lens.epoch(rollback.at),
             "serviceRevisionArn": rollback.revision,
         });
+    }
+    shown
+}
+
+/// A revision's tasks, and its share of the traffic when that moves between revisions (`API_ServiceRevisionSummary`).
+fn summary(lens: &Lens<'_>, service: &Service, revision: &str) -> Value {
+    let mut shown = lens.revision_counts(service, revision);
+    if service.is_blue_green() {
+        let ours = service.deployments.iter().filter(|deployment| deployment.revision == revision);
+        let tenths: u32 = ours.map(|deployment| deployment.traffic).sum();
+        shown["requestedProductionTrafficWeight"] = json!(f64::from(tenths) / 10.0);
     }
     shown
 }

@@ -35,7 +35,7 @@ pub(crate) fn list(account: &mut Account, region: &str, body: &Value) -> Answere
         .flat_map(|service| service.tasks.iter().map(move |task| (service, task)))
         .filter(|(_, task)| task.wanted() == wanted)
         .filter(|(_, task)| family.is_none_or(|family| task.blueprint.family == family))
-        .filter(|(_, task)| started_by.is_none_or(|started_by| task.deployment == started_by))
+        .filter(|(_, task)| started_by.is_none_or(|started_by| task.started_by == started_by))
         .map(|(service, task)| json!(task_arn(service, task)))
         .collect();
     parameters::page(body, "taskArns", &arns, 100)
