@@ -95,13 +95,13 @@ impl Fault {
         Self { effect: Effect::Refused(Failure::new(kind, message)), ..self }
     }
 
-    /// The connection is dropped before anything happens.
+    /// The connection is reset before anything happens.
     #[must_use]
     pub fn reset_before(self) -> Self {
         Self { effect: Effect::ResetBefore, ..self }
     }
 
-    /// The request takes effect, then the connection is dropped without an answer.
+    /// The request takes effect, then the connection is reset without an answer.
     #[must_use]
     pub fn reset_after(self) -> Self {
         Self { effect: Effect::ResetAfter, ..self }

@@ -13,7 +13,7 @@ pub enum Answer {
     Ok,
     /// With the exception of this name.
     Error(String),
-    /// Not at all: the connection was dropped.
+    /// Not at all: the connection was reset.
     Dropped,
 }
 

@@ -21,7 +21,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot, time::Sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::oneshot,
+    time::Sleep,
+};
 
 use crate::{
     faults::Verdict,
@@ -56,12 +61,22 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener, mut stop: 
                 drop(stream.set_nodelay(true));
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    let service = service_fn(|request| handle(Arc::clone(&shared), request));
-                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                    if let Some(dropped) = converse(shared, stream).await {
+                        // With nothing lingering, the kernel resets the connection instead of closing it in order.
+                        drop(dropped.set_zero_linger());
+                    }
                 });
             }
         }
     }
+}
+
+/// Answers the requests that come over one connection; gives the stream back when the connection is to be dropped.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, stream: S) -> Option<S> {
+    let service = service_fn(|request| Box::pin(handle(Arc::clone(&shared), request)));
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let ended = (&mut connection).await;
+    ended.is_err().then(|| connection.into_parts().io.into_inner())
 }
 
 /// Answers one request; an error drops the connection.

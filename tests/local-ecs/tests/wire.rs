@@ -1,7 +1,7 @@
 //! The local ECS over a real socket.
 
 use std::{
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -9,8 +9,12 @@ use std::{
 use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, ecr_image, image, service};
 use serde_json::{Value, json};
 
-/// Sends one request and reads all that comes back.
+/// Sends one request and reads all that comes back; a broken connection gives nothing.
 fn send(ecs: &LocalEcs, head: &str, body: &str) -> String {
+    try_to_send(ecs, head, body).unwrap_or_default()
+}
+
+fn try_to_send(ecs: &LocalEcs, head: &str, body: &str) -> io::Result<String> {
     let address = ecs.endpoint().replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("the server should listen");
     let length = body.len();
@@ -26,7 +30,7 @@ fn send(ecs: &LocalEcs, head: &str, body: &str) -> String {
     let request = format!("{request}{signature}\r\n{target}{operation}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).expect("the server should take a request");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map(|_| answer).unwrap_or_default()
+    stream.read_to_string(&mut answer).map(|_| answer)
 }
 
 fn ask(ecs: &LocalEcs, operation: &str, body: &Value) -> String {
@@ -69,6 +73,18 @@ fn a_request_may_take_effect_without_an_answer_or_not_at_all() {
     assert_eq!(ask(&ecs, "CreateCluster", &json!({"clusterName": "b"})), "");
     assert_eq!(ecs.writes(), ["CreateCluster a"]);
     assert!(ecs.requests().iter().all(|request| request.answer == Answer::Dropped));
+}
+
+#[test]
+fn a_dropped_connection_is_reset_and_an_answered_one_closed_in_order() {
+    let ecs = LocalEcs::start(Settings::fast());
+    let list = || try_to_send(&ecs, "POST /#ListClusters", "{}");
+    ecs.fault(Fault::on("ListClusters").reset_before());
+    ecs.fault(Fault::on("ListClusters").reset_after());
+    for _ in 0..2 {
+        assert_eq!(list().map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    }
+    assert!(list().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")));
 }
 
 #[test]
