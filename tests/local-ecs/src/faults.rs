@@ -19,6 +19,7 @@ enum Effect {
     ResetAfter,
     Slow(Duration),
     Refused(Failure),
+    Answers(Value),
 }
 
 /// How often a fault acts.
@@ -48,6 +49,7 @@ pub(crate) enum Verdict {
     DropBefore,
     DropAfter,
     Delay(Duration),
+    AnswerInstead(Value),
 }
 
 impl Fault {
@@ -111,6 +113,12 @@ impl Fault {
     #[must_use]
     pub fn slow(self, delay: Duration) -> Self {
         Self { effect: Effect::Slow(delay), ..self }
+    }
+
+    /// The request is carried out, but answered with this and status 200, whatever came of it.
+    #[must_use]
+    pub fn answers(self, answer: Value) -> Self {
+        Self { effect: Effect::Answers(answer), ..self }
     }
 
     /// It acts so many times.
@@ -198,6 +206,7 @@ impl Fault {
             Effect::ResetBefore => Verdict::DropBefore,
             Effect::ResetAfter => Verdict::DropAfter,
             Effect::Slow(delay) => Verdict::Delay(*delay),
+            Effect::Answers(answer) => Verdict::AnswerInstead(answer.clone()),
             Effect::Denied => {
                 let named = |key: &str| body.get(key).and_then(Value::as_str);
                 let resource = match (named("service").or_else(|| parts(body).next()), named("repositoryName")) {

@@ -115,13 +115,17 @@ async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failur
             return Err(anyhow!("dropped before anything happened"));
         }
         Some(Verdict::DropAfter) => {
-            drop(shared.now().carry_out(incoming, false));
+            drop(shared.now().carry_out(incoming, Some(Answer::Dropped)));
             return Err(anyhow!("dropped after it took effect"));
+        }
+        Some(Verdict::AnswerInstead(answer)) => {
+            drop(shared.now().carry_out(incoming, Some(Answer::Ok)));
+            return Ok(Ok(answer));
         }
         Some(Verdict::Delay(delay)) => tokio::time::sleep(delay).await,
         None => {}
     }
-    Ok(shared.now().carry_out(incoming, true))
+    Ok(shared.now().carry_out(incoming, None))
 }
 
 /// Reads a request of the protocol that ECS and ECR share.

@@ -67,8 +67,8 @@ impl State {
         self.faults.iter_mut().find_map(|fault| fault.strike(region, operation, body, Instant::now()))
     }
 
-    /// Carries out a request and notes it down.
-    pub(crate) fn carry_out(&mut self, incoming: Incoming, is_answered: bool) -> Result<Value, Failure> {
+    /// Carries out a request and notes it down, with what the client is told if that isn't what came of it.
+    pub(crate) fn carry_out(&mut self, incoming: Incoming, told: Option<Answer>) -> Result<Value, Failure> {
         let Incoming { region, operation, body, .. } = &incoming;
         let limits = self.account.settings.limits;
         let now = self.account.now;
@@ -80,12 +80,11 @@ impl State {
         if answer.is_ok() {
             self.writes.extend(write_line(operation, body));
         }
-        let told = match &answer {
-            _ if !is_answered => Answer::Dropped,
+        let came_of_it = match &answer {
             Ok(_) => Answer::Ok,
             Err(failure) => Answer::Error(failure.kind.clone()),
         };
-        self.note(incoming, told);
+        self.note(incoming, told.unwrap_or(came_of_it));
         answer
     }
 

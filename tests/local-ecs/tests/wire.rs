@@ -209,3 +209,17 @@ fn faults_act_on_the_registry_too() {
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(denied), "{answer}");
     assert!(ask(&ecs, "BatchGetImage", &body).starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn an_answer_may_be_odd_although_the_request_took_effect() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.fault(Fault::on("CreateCluster").answers(json!({"cluster": {}})));
+    ecs.fault(Fault::on("ListServices").answers(json!([])));
+    let answer = ask(&ecs, "CreateCluster", &json!({"clusterName": "a"}));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"cluster\":{}}"), "{answer}");
+    let answer = ask(&ecs, "ListServices", &json!({"cluster": "none"}));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("[]"), "{answer}");
+    assert_eq!(ecs.writes(), ["CreateCluster a"]);
+    assert!(ecs.requests().iter().all(|request| request.answer == Answer::Ok));
+    assert!(ask(&ecs, "ListServices", &json!({"cluster": "a"})).contains("serviceArns"));
+}
