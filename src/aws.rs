@@ -42,6 +42,14 @@ impl Aws {
         Self { settings: loader.load().await }
     }
 
+    /// An AWS that `http_client` answers for.
+    #[cfg(test)]
+    pub async fn canned(http_client: impl aws_sdk_ecs::config::HttpClient + 'static) -> Self {
+        let credentials = aws_credential_types::Credentials::new("access key", "secret", None, None, "tests");
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client);
+        Self { settings: loader.credentials_provider(credentials).region("us-east-1").load().await }
+    }
+
     /// The region that the settings give, or the first service's where each names its own.
     pub fn region(&self) -> Option<&Region> {
         self.settings.region()

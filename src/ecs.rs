@@ -173,14 +173,16 @@ impl Ecs {
                     Meant::ToRun => DesiredStatus::Running,
                     Meant::ToStop => DesiredStatus::Stopped,
                 })
-                .set_next_token(next)
+                .set_next_token(next.clone())
                 .send()
                 .await
                 .map_err(|error| convert(OPERATION, &error))?;
             arns.extend(page.task_arns.unwrap_or_default());
-            next = page.next_token;
-            if next.is_none() {
-                return Ok(arns);
+            match page.next_token {
+                None => return Ok(arns),
+                // The same page again, as the SDK's own paginators would end here, too.
+                token if token == next => break,
+                token => next = token,
             }
         }
         Err(Error::unknown(OPERATION, "the list has no end"))
@@ -221,16 +223,16 @@ impl Ecs {
                 .cluster(service.cluster.as_str())
                 .service(&service.name)
                 .status(ServiceDeploymentStatus::Successful)
-                .set_next_token(next)
+                .set_next_token(next.clone())
                 .send()
                 .await
                 .map_err(|error| convert("ListServiceDeployments", &error))?;
             let listed = newest.into_iter().chain(page.service_deployments.unwrap_or_default());
             newest = listed.max_by_key(|deployment| deployment.created_at().copied());
-            next = page.next_token;
-            if next.is_none() {
+            if page.next_token.is_none() || page.next_token == next {
                 break;
             }
+            next = page.next_token;
         }
         let Some(revision) = newest.and_then(|newest| newest.target_service_revision_arn) else { return Ok(None) };
         let described = self

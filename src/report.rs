@@ -286,10 +286,15 @@ pub fn error(message: &str) {
 /// way out below where it failed.
 pub fn summary(ended: &[Ended]) {
     for ended in ended {
-        for line in Conclusion(ended).to_string().lines() {
+        for line in conclusion(ended).lines() {
             last(&format!("{}: {line}", ended.service));
         }
     }
+}
+
+/// How one service ended, in one or more lines.
+pub fn conclusion(ended: &Ended) -> String {
+    Conclusion(ended).to_string()
 }
 
 /// The last lines about one service.

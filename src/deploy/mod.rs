@@ -4,6 +4,8 @@ mod check;
 mod drain;
 mod failures;
 mod known_good;
+#[cfg(test)]
+mod odd_answers;
 mod preflight;
 mod prove;
 mod register;
