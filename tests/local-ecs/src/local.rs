@@ -290,6 +290,20 @@ impl LocalEcs {
         });
     }
 
+    /// Has so many of the newest running tasks of a service's PRIMARY deployment exit now, by themselves.
+    ///
+    /// # Panics
+    ///
+    /// If fewer are running.
+    pub fn crash_tasks(&self, service: &str, count: usize, exit_code: i32) {
+        self.change(service, |service, now, _| {
+            let primary = service.primary().map(|primary| primary.id.clone()).unwrap_or_default();
+            let running = service.tasks.iter_mut().rev().filter(|task| task.runs() && task.deployment == primary);
+            let crashed = running.take(count).map(|task| task.crash(exit_code, now)).count();
+            assert_eq!(crashed, count, "so many tasks of the PRIMARY deployment of `{}` run", service.name);
+        });
+    }
+
     /// Makes a task definition (`family:revision`) INACTIVE in every region that has it.
     ///
     /// # Panics

@@ -223,3 +223,51 @@ fn an_answer_may_be_odd_although_the_request_took_effect() {
     assert!(ecs.requests().iter().all(|request| request.answer == Answer::Ok));
     assert!(ask(&ecs, "ListServices", &json!({"cluster": "a"})).contains("serviceArns"));
 }
+
+#[test]
+fn interrupted_tasks_are_no_failures() {
+    let codes = [
+        StopCode::UserInitiated,
+        StopCode::SpotInterruption,
+        StopCode::TerminationNotice,
+        StopCode::InfrastructureHealth,
+    ];
+    for code in codes {
+        let ecs = LocalEcs::start(Settings::fast());
+        ecs.create(service("api").running("v").circuit_breaker(true));
+        let body = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true});
+        ecs.call("us-east-1", "UpdateService", body).expect("the service exists");
+        for _ in 0..3 {
+            let patience = Duration::from_secs(5);
+            assert!(ecs.wait_until(patience, |view| view.described("api")["deployments"][0]["runningCount"] == 2));
+            ecs.interrupt_tasks("api", code);
+            ecs.view(|view| {
+                assert_eq!(view.described("api")["deployments"][0]["failedTasks"], 0);
+                let is_shown =
+                    |task: &Value| task["stopCode"] == format!("{code:?}") && task["desiredStatus"] == "STOPPED";
+                assert!(view.tasks("api").iter().any(is_shown), "{code:?}");
+            });
+        }
+        assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+        assert_eq!(ecs.view(|view| view.rollout_of("api")), "COMPLETED");
+    }
+}
+
+#[test]
+fn the_newest_running_tasks_can_be_made_to_crash() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").desired(3).running("v"));
+    let newest: Vec<Value> =
+        ecs.view(|view| view.tasks("api")[1..].iter().map(|task| task["taskArn"].clone()).collect());
+    ecs.crash_tasks("api", 2, 139);
+    let exited = |task: &&Value| task["stopCode"] == "EssentialContainerExited";
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.tasks("api").iter().filter(exited).count() == 2));
+    ecs.view(|view| {
+        let tasks = view.tasks("api");
+        let gone: Vec<&Value> = tasks.iter().filter(exited).collect();
+        assert_eq!(gone.iter().map(|task| task["taskArn"].clone()).collect::<Vec<_>>(), newest);
+        assert!(gone.iter().all(|task| task["containers"][0]["exitCode"] == 139));
+    });
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+    assert_eq!(ecs.view(|view| view.running_count("api")), 3);
+}

@@ -201,7 +201,12 @@ impl Lens<'_> {
             "overrides": {"containerOverrides": [], "inferenceAcceleratorOverrides": []},
             "tags": [],
         });
-        let times = [("startedAt", task.started), ("stoppingAt", task.stopping), ("stoppedAt", task.stopped)];
+        let times = [
+            ("startedAt", task.started),
+            ("stoppingAt", task.stopping),
+            ("executionStoppedAt", task.execution_stopped),
+            ("stoppedAt", task.stopped),
+        ];
         for (key, at) in times {
             if let Some(at) = at {
                 shown[key] = self.epoch(at);

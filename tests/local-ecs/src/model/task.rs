@@ -104,7 +104,10 @@ pub(crate) struct Task {
     pub(crate) stop: Option<Stop>,
     pub(crate) created: At,
     pub(crate) started: Option<At>,
+    /// When it left the load balancer, if it did, and its container was told to stop.
     pub(crate) stopping: Option<At>,
+    /// When its container had exited or could not be started.
+    pub(crate) execution_stopped: Option<At>,
     pub(crate) stopped: Option<At>,
     pub(crate) fate: Fate,
     phase_due: Option<At>,
@@ -136,6 +139,7 @@ impl Task {
             created: now,
             started: None,
             stopping: None,
+            execution_stopped: None,
             stopped: None,
             fate,
             phase_due: Some(now + provisioning),
@@ -220,7 +224,6 @@ impl Task {
             return false;
         }
         self.stop = Some(stop);
-        self.stopping = Some(now);
         self.health_due = None;
         let settings = rules.settings;
         let (phase, lasts) = match self.phase {
@@ -233,9 +236,16 @@ impl Task {
         }
         if phase != Phase::Deactivating {
             self.exit_due = None;
+            self.stopping = Some(now);
         }
         self.enter(phase, now, lasts);
         true
+    }
+
+    /// Has its container exit now, by itself.
+    pub(crate) fn crash(&mut self, code: i32, now: At) {
+        self.fate = Fate::Exits { after: Duration::ZERO, code };
+        self.exit_due = Some(now);
     }
 
     fn enter(&mut self, phase: Phase, now: At, lasts: Duration) {
@@ -257,6 +267,7 @@ impl Task {
                 if let Fate::FailsToStart(stop) = &self.fate {
                     self.stop = Some(stop.clone());
                     self.stopping = Some(now);
+                    self.execution_stopped = Some(now);
                     self.enter(Phase::Deprovisioning, now, settings.deprovisioning);
                     return Change::FailedToStart;
                 }
@@ -274,10 +285,12 @@ impl Task {
             }
             Phase::Deactivating => {
                 self.exit_due = None;
+                self.stopping = Some(now);
                 self.enter(Phase::Stopping, now, settings.stopping);
                 Change::Moved
             }
             Phase::Stopping => {
+                self.execution_stopped = Some(now);
                 self.enter(Phase::Deprovisioning, now, settings.deprovisioning);
                 Change::Moved
             }
@@ -316,15 +329,15 @@ impl Task {
         };
         self.health_due = None;
         let by_itself = self.stop.is_none();
-        if by_itself {
-            self.stop = Some(Stop {
-                code: "EssentialContainerExited",
-                reason: "Essential container in task exited".to_owned(),
-                container: None,
-                exit_code: Some(code),
-            });
-            self.stopping = Some(now);
-        }
+        let stop = self.stop.get_or_insert_with(|| Stop {
+            code: "EssentialContainerExited",
+            reason: "Essential container in task exited".to_owned(),
+            container: None,
+            exit_code: None,
+        });
+        stop.exit_code = Some(code);
+        self.stopping = Some(now);
+        self.execution_stopped = Some(now);
         self.enter(Phase::Deprovisioning, now, rules.settings.deprovisioning);
         if by_itself { Change::Exited } else { Change::Moved }
     }
