@@ -18,6 +18,9 @@ import botocore.config
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET_GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/api/0123456789abcdef"
 BEHAVIOURS = ["bad=crash", "missing=missing"]
+IMAGES = ["us-east-1/team/api:v1", "us-east-1/team/api:v2"]
+CACHED = ["us-east-1/hub", "us-east-1/quay", "us-east-1/ROOT"]
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 
 def check(what, holds, seen=None):
@@ -33,6 +36,10 @@ class Server:
         command = [str(ROOT / "target/debug/local-ecs"), "--port", "0", "--speed", "fast"]
         for behaviour in BEHAVIOURS:
             command += ["--version-behaves", behaviour]
+        for image in IMAGES:
+            command += ["--ecr-image", image]
+        for rule in CACHED:
+            command += ["--pull-through-cache", rule]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.endpoint = re.search(r"AWS_ENDPOINT_URL=(\S+)", self.process.stdout.readline()).group(1)
         return self
@@ -49,7 +56,7 @@ class Shapes:
         self.model = client.meta.service_model
         self.unknown = set()
         self.looked_at = 0
-        client.meta.events.register("before-parse.ecs", self.look)
+        client.meta.events.register("before-parse." + self.model.service_name, self.look)
 
     def look(self, operation_model, response_dict, **_):
         if response_dict["status_code"] == 200:
@@ -85,16 +92,16 @@ class Shapes:
                 self.unknown.add(f"{path} is no {shape.type_name}")
 
 
-def aws(server, *arguments, fails=False):
+def aws(server, *arguments, fails=False, service="ecs"):
     environment = {
         "PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_ACCESS_KEY_ID": "cli", "AWS_SECRET_ACCESS_KEY": "cli", "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "1",
     }
-    command = [sys.executable, "-m", "awscli", "ecs", *arguments, "--output", "json"]
+    command = [sys.executable, "-m", "awscli", service, *arguments, "--output", "json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if (done.returncode != 0) != fails:
-        check(f"aws ecs {' '.join(arguments)}", False, {"stdout": done.stdout, "stderr": done.stderr})
+        check(f"aws {service} {' '.join(arguments)}", False, {"stdout": done.stdout, "stderr": done.stderr})
     return json.loads(done.stdout) if done.stdout.strip() and not fails else done.stderr
 
 
@@ -143,14 +150,19 @@ def until(what, is_so, patience=15):
     check(what, False)
 
 
+def connect(server, service):
+    return boto3.client(
+        service, endpoint_url=server.endpoint, region_name="us-east-1",
+        aws_access_key_id="boto", aws_secret_access_key="boto",
+        # What the service refuses is to be refused by it, not by the client.
+        config=botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+    )
+
+
 def main():
     with Server() as server:
-        ecs = boto3.client(
-            "ecs", endpoint_url=server.endpoint, region_name="us-east-1",
-            aws_access_key_id="boto", aws_secret_access_key="boto",
-            config=botocore.config.Config(retries={"total_max_attempts": 1}),
-        )
-        shapes = Shapes(ecs)
+        ecs, ecr = connect(server, "ecs"), connect(server, "ecr")
+        shapes = [Shapes(ecs), Shapes(ecr)]
         resources(ecs)
         rollout(server, ecs)
         tasks(ecs)
@@ -158,9 +170,13 @@ def main():
         breaker(ecs)
         pages(ecs)
         service_deployments(ecs)
+        stopping(ecs)
+        blue_green(server, ecs)
+        registry(server, ecs, ecr)
         deletion(server, ecs)
-        unknown = sorted(shapes.unknown)
-        check(f"botocore's model knows every key of {shapes.looked_at} answers", not unknown, unknown)
+        unknown = sorted(key for one in shapes for key in one.unknown)
+        looked_at = sum(one.looked_at for one in shapes)
+        check(f"botocore's model knows every key of {looked_at} answers", not unknown, unknown)
 
 
 def resources(ecs):
@@ -258,14 +274,19 @@ def breaker(ecs):
         ecs.register_task_definition(**definition(name, "missing"))
         ours = ecs.update_service(cluster="staging", service=name, taskDefinition=name)["service"]["deployments"][0]["id"]
 
+        arn = look(ecs, name)["currentServiceDeployment"]
+
         def ended():
-            for deployment in look(ecs, name)["deployments"]:
-                if deployment["id"] == ours and deployment["rolloutState"] == "FAILED":
-                    return deployment
-            return None
+            # With rollback, the failed deployment may have left DescribeServices between two looks.
+            seen = describe_deployment(ecs, arn)
+            return seen if seen["deploymentCircuitBreaker"]["status"] == "TRIGGERED" else None
 
         failed = until("the breaker trips", ended)
-        check(f"the breaker trips (rollback {rollback})", "tasks failed to start" in failed["rolloutStateReason"], failed)
+        check(f"the breaker trips (rollback {rollback})", "tasks failed to start" in failed["statusReason"], failed)
+        if not rollback:
+            primary = look(ecs, name)["deployments"][0]
+            check("the failed deployment says why", primary["id"] == ours and primary["rolloutState"] == "FAILED"
+                  and "tasks failed to start" in primary["rolloutStateReason"], primary)
         if rollback:
             def back():
                 found = look(ecs, name)["deployments"]
@@ -308,6 +329,106 @@ def service_deployments(ecs):
         return found if found["status"] == "ROLLBACK_SUCCESSFUL" else None
 
     check("a service deployment can be stopped", until("it rolls back", ended) is not None)
+
+
+def describe_deployment(ecs, arn):
+    return ecs.describe_service_deployments(serviceDeploymentArns=[arn])["serviceDeployments"][0]
+
+
+def stopping(ecs):
+    began = time.time()
+    ecs.update_service(cluster="staging", service="api", forceNewDeployment=True)
+    arn = look(ecs, "api")["currentServiceDeployment"]
+    for _ in range(2):
+        stopped = ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ROLLBACK")["serviceDeploymentArn"]
+        check("stopping may be asked for again", stopped == arn, stopped)
+    ended = until("it rolls back", lambda: (
+        lambda seen: seen if seen["status"] == "ROLLBACK_SUCCESSFUL" else None)(describe_deployment(ecs, arn)))
+    check("a stopped one says when and why", "stoppedAt" in ended and "by user" in ended["statusReason"], ended)
+    refused(ecs, "ConflictException", lambda: ecs.stop_service_deployment(serviceDeploymentArn=arn))
+    refused(ecs, "InvalidParameterException",
+            lambda: ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ABORT"))
+    refused(ecs, "ServiceDeploymentNotFoundException", lambda: ecs.stop_service_deployment(serviceDeploymentArn=arn + "x"))
+    since = ecs.list_service_deployments(cluster="staging", service="api", createdAt={"after": began})["serviceDeployments"]
+    check("service deployments are found by their time", [one["serviceDeploymentArn"] for one in since] == [arn], since)
+    before = ecs.list_service_deployments(
+        cluster="staging", service="api", createdAt={"before": began}, status=["SUCCESSFUL"])["serviceDeployments"]
+    check("and by time and status", [one["status"] for one in before] == ["SUCCESSFUL"] * 2, before)
+
+
+def blue_green(server, ecs):
+    for name, configuration in {
+        "blue-green": {"strategy": "BLUE_GREEN"},
+        "linear": {"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 33.5, "stepBakeTimeInMinutes": 1}},
+        "canary": {"strategy": "CANARY", "canaryConfiguration": {"canaryPercent": 0.5, "canaryBakeTimeInMinutes": 1}},
+    }.items():
+        ecs.register_task_definition(**definition(name, "v1"))
+        create(ecs, name, name, bakeTimeInMinutes=10, **configuration)
+        until("it completes", lambda: look(ecs, name)["deployments"][0]["rolloutState"] == "COMPLETED")
+        ecs.register_task_definition(**definition(name, "v2"))
+        if name == "linear":  # The CLI is to find it still baking.
+            ecs.update_service(cluster="staging", service=name, deploymentConfiguration={"bakeTimeInMinutes": 100})
+        aws(server, "update-service", "--cluster", "staging", "--service", name, "--task-definition", name)
+        arn = look(ecs, name)["currentServiceDeployment"]
+
+        def bakes():
+            seen = describe_deployment(ecs, arn)
+            return seen if seen["lifecycleStage"] == "BAKE_TIME" else None
+
+        baking = until("it bakes", bakes)
+        check(f"{name}: while it bakes all traffic has moved",
+              baking["targetServiceRevision"]["requestedProductionTrafficWeight"] == 100, baking)
+        service = look(ecs, name)
+        check(f"{name}: and both versions run at full count, in progress",
+              [one["runningCount"] for one in service["deployments"]] == [2, 2]
+              and service["deployments"][0]["rolloutState"] == "IN_PROGRESS", service)
+        if name == "linear":
+            stopped = aws(server, "stop-service-deployment", "--service-deployment-arn", arn, "--stop-type", "ROLLBACK")
+            check("aws ecs stop-service-deployment answers with what it stops",
+                  stopped == {"serviceDeploymentArn": arn}, stopped)
+            wanted = ("ROLLBACK_SUCCESSFUL", ":1")
+        else:
+            wanted = ("SUCCESSFUL", ":2")
+        until("it ends", lambda: describe_deployment(ecs, arn)["status"] == wanted[0])
+        service = look(ecs, name)
+        check(f"{name}: {wanted[0]} leaves one version", len(service["deployments"]) == 1
+              and service["taskDefinition"].endswith(wanted[1]), service)
+    refused(ecs, "InvalidParameterException", lambda: ecs.update_service(
+        cluster="staging", service="linear", deploymentConfiguration={"linearConfiguration": {"stepPercent": 1.0}}))
+
+
+def registry(server, ecs, ecr):
+    got = aws(server, "batch-get-image", "--repository-name", "team/api", "--image-ids", "imageTag=v1", "imageTag=none",
+              service="ecr")
+    [image], [failure] = got["images"], got["failures"]
+    digest = image["imageId"]["imageDigest"]
+    check("aws ecr batch-get-image finds an image", re.fullmatch("sha256:[0-9a-f]{64}", digest), got)
+    check("and says what it doesn't find", failure["failureCode"] == "ImageNotFound", failure)
+    by_digest = ecr.batch_get_image(
+        registryId="123456789012", repositoryName="team/api", imageIds=[{"imageDigest": digest}])
+    check("an image is found by its digest", by_digest["images"][0]["imageId"] == {"imageDigest": digest}, by_digest)
+    refused(ecr, "RepositoryNotFoundException",
+            lambda: ecr.batch_get_image(repositoryName="none", imageIds=[{"imageTag": "v1"}]))
+    refused(ecr, "InvalidParameterException", lambda: ecr.batch_get_image(repositoryName="team/api", imageIds=[]))
+    refused(ecr, "InvalidParameterException",
+            lambda: ecr.batch_get_image(repositoryName="team/api", imageIds=[{"imageTag": "v1"}] * 101))
+    error = aws(server, "batch-get-image", "--repository-name", "none", "--image-ids", "imageTag=v1",
+                fails=True, service="ecr")
+    check("the CLI shows an error's type", "(RepositoryNotFoundException)" in error, error)
+    pages = list(ecr.get_paginator("describe_pull_through_cache_rules").paginate(PaginationConfig={"PageSize": 2}))
+    prefixes = [[rule["ecrRepositoryPrefix"] for rule in page["pullThroughCacheRules"]] for page in pages]
+    check("cache rules come in pages", prefixes == [["ROOT", "hub"], ["quay"]], prefixes)
+    one = aws(server, "describe-pull-through-cache-rules", "--ecr-repository-prefixes", "hub", service="ecr")
+    check("aws ecr describe-pull-through-cache-rules finds one by its prefix",
+          [rule["ecrRepositoryPrefix"] for rule in one["pullThroughCacheRules"]] == ["hub"], one)
+    refused(ecr, "PullThroughCacheRuleNotFoundException",
+            lambda: ecr.describe_pull_through_cache_rules(ecrRepositoryPrefixes=["none"]))
+    pulling = definition("pulling", "v1")
+    pulling["containerDefinitions"][0]["image"] = f"{REGISTRY}/team/api:v1"
+    ecs.register_task_definition(**pulling)
+    create(ecs, "pulling", "pulling", count=1)
+    until("it runs", lambda: look(ecs, "pulling")["runningCount"] == 1)
+    check("a task runs whose image lies in the registry", True)
 
 
 def deletion(server, ecs):

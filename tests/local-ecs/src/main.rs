@@ -5,8 +5,12 @@ use std::{env, process::ExitCode, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 use local_ecs::{Behaviour, LocalEcs, Settings};
 
+/// The account that the local ECS is of.
+const ACCOUNT: &str = "123456789012";
+
 const HELP: &str = "\
 usage: local-ecs [--port PORT] [--speed fast|realistic] [--version-behaves TAG=BEHAVIOUR]...
+                 [--ecr-image REGION/NAME:TAG]... [--pull-through-cache REGION/PREFIX]...
 
 behaviours: healthy, missing, crash, no-secret, never-starts, no-capacity, fails-lb, fails-container, hangs, trickles,
             redirect-loop, redirects, status-CODE";
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "what a shell is to evaluate")]
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let (mut port, mut settings, mut versions) = (0, Settings::fast(), Vec::new());
+    let (mut images, mut rules) = (Vec::new(), Vec::new());
     while let Some(flag) = arguments.next() {
         if flag == "--help" || flag == "-h" {
             println!("{HELP}");
@@ -45,12 +50,23 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
                 };
             }
             "--version-behaves" => versions.push(version(&value()?)?),
+            "--ecr-image" => images.push(value()?),
+            "--pull-through-cache" => rules.push(value()?),
             other => bail!("unknown flag `{other}`\n{HELP}"),
         }
     }
     let ecs = LocalEcs::start_on(port, settings)?;
     for (tag, behaviour) in versions {
         ecs.version(&tag, behaviour);
+    }
+    for image in images {
+        let parts = image.split_once('/').and_then(|(region, image)| Some((region, image.rsplit_once(':')?)));
+        let (region, (name, tag)) = parts.with_context(|| format!("`{image}` is not REGION/NAME:TAG"))?;
+        ecs.repository(ACCOUNT, region, name, &[tag]);
+    }
+    for rule in rules {
+        let (region, prefix) = rule.split_once('/').with_context(|| format!("`{rule}` is not REGION/PREFIX"))?;
+        ecs.pull_through_cache(ACCOUNT, region, prefix);
     }
     println!("export AWS_ENDPOINT_URL={}", ecs.endpoint());
     println!(
