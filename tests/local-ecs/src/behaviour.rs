@@ -38,6 +38,13 @@ pub enum Behaviour {
     Hangs,
     /// Healthy for ECS; answers with headers and a body that never ends.
     Trickles,
+    /// Healthy for ECS; answers without a `Server` header and with as much body as the client will take, without end.
+    Floods,
+    /// Healthy for ECS, but the first of its tasks that can be reached names itself like this in its `Server` header.
+    Stale {
+        /// The `Server` header of that task.
+        server: String,
+    },
     /// Healthy for ECS; redirects every path to itself.
     RedirectLoop,
     /// Healthy for ECS; redirects to `…/landed`, which answers normally.

@@ -20,6 +20,7 @@ mod operations;
 mod server;
 mod settings;
 mod state;
+mod tls;
 mod view;
 
 pub use behaviour::Behaviour;
@@ -29,4 +30,5 @@ pub use local::{LocalEcs, StopCode};
 pub use log::{Answer, Moment, Request};
 pub use model::{events::What, failure::Failure};
 pub use settings::{Limits, Settings};
+pub use tls::Certificate;
 pub use view::View;

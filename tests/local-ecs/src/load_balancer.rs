@@ -13,11 +13,17 @@ pub(crate) enum Reply {
     Answer { status: u16, headers: Vec<(String, String)>, body: String },
     Never,
     Trickle { headers: Vec<(String, String)>, every: Duration },
+    Flood,
 }
 
 impl Reply {
     fn plain(status: u16, body: &str) -> Self {
         Self::Answer { status, headers: Vec::new(), body: body.to_owned() }
+    }
+
+    fn healthy(server: &str) -> Self {
+        let headers = vec![("Server".to_owned(), server.to_owned())];
+        Self::Answer { status: 200, headers, body: "pong".to_owned() }
     }
 }
 
@@ -33,17 +39,22 @@ pub(crate) fn answer(account: &mut Account, path: &str) -> Reply {
         return Reply::plain(404, "no such service");
     };
     service.requests += 1;
-    let Some(task) = pick(service) else {
+    let turn = service.turn;
+    service.turn = turn.wrapping_add(1);
+    let service = &*service;
+    let Some(task) = pick(service, turn) else {
         return Reply::plain(503, "no healthy targets");
     };
     let behaviour = world.versions.get(&task.blueprint.tag).cloned().unwrap_or_default();
+    let behaviour = match behaviour {
+        Behaviour::Stale { server } if is_first(service, task) => return Reply::healthy(&server),
+        behaviour => behaviour,
+    };
     behave(behaviour, &server(task), path, inner)
 }
 
-/// The next task in turn among those that get new requests.
-fn pick(service: &mut Service) -> Option<&Task> {
-    let turn = service.turn;
-    service.turn = turn.wrapping_add(1);
+/// The task whose `turn` it is among those that get new requests.
+fn pick(service: &Service, turn: usize) -> Option<&Task> {
     let reachable = || service.tasks.iter().filter(|task| task.reachable());
     let mut tasks: Vec<&Task> = match service.serving(turn) {
         Some(serving) => reachable().filter(|task| task.deployment == serving.id).collect(),
@@ -60,6 +71,12 @@ fn server(task: &Task) -> String {
     format!("{}-{}", task.blueprint.family, task.blueprint.tag)
 }
 
+/// Whether `task` is the first of its version that gets requests.
+fn is_first(service: &Service, task: &Task) -> bool {
+    let mut peers = service.tasks.iter().filter(|peer| peer.reachable() && peer.blueprint.tag == task.blueprint.tag);
+    peers.next().is_some_and(|first| first.id == task.id)
+}
+
 fn behave(behaviour: Behaviour, server: &str, path: &str, inner: &str) -> Reply {
     let named = || vec![("Server".to_owned(), server.to_owned())];
     let redirect = |to: String| {
@@ -70,12 +87,13 @@ fn behave(behaviour: Behaviour, server: &str, path: &str, inner: &str) -> Reply 
     match behaviour {
         Behaviour::Answers { status, headers, body } => Reply::Answer { status, headers, body },
         Behaviour::Hangs => Reply::Never,
+        Behaviour::Floods => Reply::Flood,
         Behaviour::Trickles => Reply::Trickle { headers: named(), every: Duration::from_millis(50) },
         Behaviour::RedirectLoop => redirect(path.to_owned()),
         Behaviour::Redirects if !inner.ends_with("landed") => {
             let base = path.strip_suffix(inner).unwrap_or(path).trim_end_matches('/');
             redirect(format!("{base}/landed"))
         }
-        _ => Reply::Answer { status: 200, headers: named(), body: "pong".to_owned() },
+        _ => Reply::healthy(server),
     }
 }

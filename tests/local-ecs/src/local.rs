@@ -27,6 +27,7 @@ use crate::{
     operations, server,
     settings::Settings,
     state::Shared,
+    tls::Tls,
     view::View,
 };
 
@@ -46,7 +47,8 @@ pub enum StopCode {
 /// An ECS on 127.0.0.1; it stops when dropped.
 #[derive(Debug)]
 pub struct LocalEcs {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Tls,
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -75,12 +77,12 @@ impl LocalEcs {
         let shared = Arc::new(Shared::new(settings));
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let served = Arc::clone(&shared);
+        let (served, tls) = (Arc::clone(&shared), Tls::new(runtime.handle().clone()));
         let thread = thread::Builder::new().name("local-ecs".to_owned()).spawn(move || {
             drop(runtime.block_on(server::serve(served, listener, stopped)));
             runtime.shutdown_background();
         })?;
-        Ok(Self { shared, address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { shared, tls, address, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens, for `AWS_ENDPOINT_URL`.

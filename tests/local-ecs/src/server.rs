@@ -72,7 +72,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener, mut stop: 
 }
 
 /// Answers the requests that come over one connection; gives the stream back when the connection is to be dropped.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, stream: S) -> Option<S> {
+pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, stream: S) -> Option<S> {
     let service = service_fn(|request| Box::pin(handle(Arc::clone(&shared), request)));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let ended = (&mut connection).await;
@@ -161,6 +161,7 @@ async fn balanced(reply: Reply) -> Result<Answered> {
     match reply {
         Reply::Answer { status, headers, body } => Ok(with_headers(status, &headers)?.body(full(body))?),
         Reply::Never => std::future::pending().await,
+        Reply::Flood => Ok(Response::new(Flood.boxed_unsync())),
         Reply::Trickle { headers, every } => Ok(with_headers(200, &headers)?.body(Trickle::new(every).boxed_unsync())?),
     }
 }
@@ -176,6 +177,18 @@ fn with_headers(status: u16, headers: &[(String, String)]) -> Result<hyper::http
 
 fn full(text: String) -> UnsyncBoxBody<Bytes, Infallible> {
     Full::new(Bytes::from(text)).boxed_unsync()
+}
+
+/// A body that goes on for ever, as fast as it is taken.
+struct Flood;
+
+impl Body for Flood {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'.'; 16 * 1024])))))
+    }
 }
 
 /// A body that goes on for ever, a byte at a time.

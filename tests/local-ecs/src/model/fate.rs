@@ -57,6 +57,8 @@ impl Fate {
             | Behaviour::Answers { .. }
             | Behaviour::Hangs
             | Behaviour::Trickles
+            | Behaviour::Floods
+            | Behaviour::Stale { .. }
             | Behaviour::RedirectLoop
             | Behaviour::Redirects
             | Behaviour::FailsFirst { .. } => Self::Lives,
