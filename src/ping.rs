@@ -1,14 +1,30 @@
 //! One GET of a service's url, and the version that its answer names. It decides nothing.
+//!
+//! Certificates are verified by the crate rustls-platform-verifier, against the operating system's root store; on Linux
+//! that is what openssl would use, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name instead.
 
-use std::{fmt, time::Duration};
+mod cause;
+
+use std::{cell::RefCell, fmt, time::Duration};
 
 use anyhow::Context as _;
-use reqwest::{Client, Response, Url, header};
+use reqwest::{
+    Client, Response, Url, header,
+    redirect::{Action, Attempt, Policy},
+};
 
+use self::cause::{CONNECT_LIMIT, NoAnswer};
 use crate::{git_sha::GitSha, text::excerpt};
 
 /// A body that may be a Git SHA is no longer than this, white space included.
 const LONGEST_BODY: usize = 256;
+/// As many redirects are followed for one answer.
+const MOST_REDIRECTS: usize = 10;
+
+tokio::task_local! {
+    /// Where the request that is under way was last redirected to, which an error of reqwest's doesn't tell.
+    static REDIRECTED_TO: RefCell<Option<Url>>;
+}
 
 /// What one request of a url gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +66,8 @@ impl Ping {
         let client = Client::builder()
             .user_agent(concat!("gehen/", env!("CARGO_PKG_VERSION")))
             .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT_LIMIT)
+            .redirect(Policy::custom(follow))
             .build()
             .context("cannot prepare HTTP requests")?;
         Ok(Self { client })
@@ -70,11 +88,28 @@ impl Ping {
     /// redirects and body included.
     pub async fn get(&self, url: &Url, limit: Duration) -> Answer {
         let request = self.client.get(url.clone()).header(header::CACHE_CONTROL, "no-cache").timeout(limit);
-        match request.send().await {
+        let (sent, redirected_to) = REDIRECTED_TO
+            .scope(RefCell::default(), async { (request.send().await, REDIRECTED_TO.with(RefCell::take)) })
+            .await;
+        match sent {
             Ok(response) => read(response).await,
-            Err(error) => Answer::Failed(failure(error, limit)),
+            Err(error) => {
+                let elsewhere = redirected_to.filter(|last| last.origin() != url.origin());
+                Answer::Failed(NoAnswer::of(&error, elsewhere.as_ref(), limit).to_string())
+            }
         }
     }
+}
+
+/// Follows a redirect, unless there have been too many, and notes where it leads.
+fn follow(attempt: Attempt<'_>) -> Action {
+    // The url that was asked first is among the previous ones.
+    if attempt.previous().len() > MOST_REDIRECTS {
+        return attempt.error("too many redirects");
+    }
+    // Outside of a request there is nobody to tell.
+    let _ = REDIRECTED_TO.try_with(|last| last.replace(Some(attempt.url().clone())));
+    attempt.follow()
 }
 
 async fn read(mut response: Response) -> Answer {
@@ -115,22 +150,6 @@ fn version_of_body(body: &[u8]) -> Option<GitSha> {
     std::str::from_utf8(body).ok()?.trim().parse().ok()
 }
 
-/// What kept a request from an answer: the causes from the outside in, without the url, which may hold a password.
-fn failure(error: reqwest::Error, limit: Duration) -> String {
-    if error.is_timeout() {
-        return format!("gives no answer within {} s", limit.as_secs_f64());
-    }
-    let error = error.without_url();
-    let mut said = Vec::new();
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-    while let Some(cause) = next {
-        said.push(cause.to_string());
-        next = cause.source();
-    }
-    said.dedup();
-    if said.is_empty() { format!("gives no answer: {error}") } else { format!("gives no answer: {}", said.join(": ")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +181,25 @@ mod tests {
         assert_eq!(version_of_body(b"version abcdef1"), None);
         assert_eq!(version_of_body(b"\xff\xfe"), None);
         assert_eq!(version_of_body(b""), None);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")] // Other systems answer differently when nobody accepts.
+    async fn a_host_that_drops_every_packet_is_not_waited_for_as_long_as_one_that_works() {
+        use std::net::{TcpListener, TcpStream};
+
+        // Linux drops the first packet of a connection for which the listener's queue has no room.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a local port is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok();
+        let queue: Vec<_> = (0..5000).map_while(connect).collect();
+        assert!(queue.len() < 5000, "the queue is never full");
+        let url = Url::parse(&format!("http://{address}/")).expect("a url");
+        let answer = Ping::new().expect("a client").get(&url, Duration::from_mins(1)).await;
+        assert_eq!(
+            answer.to_string(),
+            "gives no answer: the connection timed out after 3.1 s; does a firewall or a security group drop it?"
+        );
     }
 
     proptest! {
