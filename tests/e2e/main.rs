@@ -10,4 +10,5 @@ mod faults;
 mod rollbacks;
 mod signals;
 mod task_definitions;
+mod urls;
 mod usage;

@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    io::Read as _,
+    io::{self, Read as _},
+    net::{Shutdown, TcpListener, TcpStream},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -284,4 +285,69 @@ impl Run {
 /// The bodies of the requests of this operation, in their order.
 pub fn bodies(ecs: &LocalEcs, operation: &str) -> Vec<serde_json::Value> {
     ecs.requests().into_iter().filter(|request| request.operation == operation).map(|request| request.body).collect()
+}
+
+/// As [`gehen_yml`], with one service, whose url is this one.
+pub fn gehen_yml_with_url(ecs: &LocalEcs, head: &str, name: &str, url: &str) -> Gehen {
+    gehen_file(ecs, &format!("{head}\nservices:\n  {name}:\n    cluster: {}\n    url: {url}\n", ecs.cluster_arn(name)))
+}
+
+impl Gehen {
+    /// Makes the CA of `ecs` the only one in the root store that the run sees.
+    pub fn trusting(self, ecs: &LocalEcs) -> Self {
+        let place = self.place_of("ca.pem");
+        self.with_file("ca.pem", ecs.certificate_authority()).with("SSL_CERT_FILE", &place)
+    }
+}
+
+impl Running {
+    /// Waits for the end of the run; also gives the most memory that it had resident, in kB (VmHWM of proc(5)).
+    pub fn wait_and_weigh(self) -> (Run, u64) {
+        let status = format!("/proc/{}/status", self.child.id());
+        // A process that has ended is still listed until it is waited for, but without its memory.
+        let peak = move || {
+            let text = std::fs::read_to_string(&status).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
+        };
+        let scales = std::thread::spawn(move || {
+            let mut most = 0;
+            while let Some(now) = peak() {
+                most = now;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            most
+        });
+        let run = self.wait();
+        (run, scales.join().expect("the scales end with the run"))
+    }
+}
+
+/// A server that breaks HTTP's rules: has `answer` write whatever it likes to each connection, once a request has
+/// come; the number says how many connections came before. It hangs up on whoever stays for longer than 15 seconds, so
+/// that a run that waits too long ends too late rather than never. Gives its url, and serves until the tests end.
+pub fn rude_server(answer: impl Fn(usize, &mut TcpStream) -> io::Result<()> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a local port is free");
+    let url = format!("http://{}/ping", listener.local_addr().expect("a listener has an address"));
+    let answer = std::sync::Arc::new(answer);
+    std::thread::spawn(move || {
+        for (turn, stream) in listener.incoming().flatten().enumerate() {
+            let answer = std::sync::Arc::clone(&answer);
+            let connection = stream.try_clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(15));
+                connection?.shutdown(Shutdown::Both)
+            });
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? > 0 {
+                    request.push(byte[0]);
+                }
+                answer(turn, &mut stream)?;
+                stream.shutdown(Shutdown::Both)
+            });
+        }
+    });
+    url
 }
