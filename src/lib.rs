@@ -64,8 +64,10 @@ fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
         let (listener, cancel) = (Listener::new()?, Cancel::default());
         let run = async {
             let services = &config.services;
+            // First, because it says so where there are no CA certificates; the AWS SDK panics.
+            let ping = Ping::new()?;
             let aws = Aws::load(services).await;
-            let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping: Ping::new()? };
+            let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping };
             Ok(match deploy::deploy(&clients, services, version, &cancel, aws.credentials_end()).await {
                 Ok(ended) => {
                     report::summary(&ended);

@@ -69,7 +69,10 @@ impl Ping {
             .connect_timeout(CONNECT_LIMIT)
             .redirect(Policy::custom(follow))
             .build()
-            .context("cannot prepare HTTP requests")?;
+            .context(
+                "cannot prepare HTTP requests; if CA certificates are missing on this machine, install the package \
+                 ca-certificates, or set SSL_CERT_FILE",
+            )?;
         Ok(Self { client })
     }
 

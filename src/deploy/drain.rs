@@ -95,7 +95,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             watch.explain().await
         )),
         Some(Seen::Replaced(replacement)) => Drained::Replaced(replacement),
-        None if is_still_live(watch, ours, proof, old).await => Drained::TimedOut(format!(
+        None if is_still_live(watch, ours, proof).await => Drained::TimedOut(format!(
             "{}; at last: {}",
             remaining(watch, ours, proof, old).await,
             watch.explain().await
@@ -180,7 +180,7 @@ async fn only_shows(watch: &Watch<'_>, url: &Url, version: &GitSha, requests: us
 
 /// Whether the new version, which the deploy check saw live, still is, now that the time has run out: by the last look,
 /// by the url's last answer, which gets a second and a third chance, and without a url by the health of its tasks.
-async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> bool {
+async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> bool {
     let (answer, healthy) = match proof {
         Proof::Url { url, .. } => match watch.last_answer() {
             Some(Answer::Failed(_)) => {
@@ -194,26 +194,18 @@ async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old:
             (None, !tasks.iter().any(|task| task.is_of(&ours.id) && task.unhealthy))
         }
     };
-    healthy && speaks_for_it(ours, watch.last_look().as_ref(), answer.as_ref(), old)
+    healthy && speaks_for_it(ours, watch.last_look().as_ref(), answer.as_ref())
 }
 
-/// Whether the last look and the last answer, if there were any, fit a version that is live and only waits for old tasks
-/// to go: some of its tasks run, none failed since, old ones remain, and the url names a version, be it the old one.
-fn speaks_for_it(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>, old: Old) -> bool {
+/// Whether the last look and the last answer, if there were any, fit a version that is live and only waits for old ones to
+/// go: some of its tasks run, none failed since, and the url names a version, be it the old one.
+fn speaks_for_it(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>) -> bool {
     let looks_live = look.is_none_or(|look| match judge(ours, look) {
         Standing::NotShownYet => true,
-        Standing::Primary(seen) => seen.running > 0 && seen.failed_tasks == 0 && is_delayed(look, old),
+        Standing::Primary(seen) => seen.running > 0 && seen.failed_tasks == 0,
         Standing::Failed(_) | Standing::Replaced(_) => false,
     });
     looks_live && matches!(answer, None | Some(Answer::Version(_)))
-}
-
-/// Whether there is something to wait for that is no fault of the new version: old tasks, or desired ones that are on
-/// their way, or a rollout that ECS has not completed.
-fn is_delayed(look: &Look, old: Old) -> bool {
-    old_tasks(look, old) > 0
-        || look.primary.running < look.primary.desired
-        || look.primary.rollout == Some(Rollout::InProgress)
 }
 
 /// Whether `task` belongs to what is to be gone.
@@ -248,7 +240,12 @@ async fn remaining(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
     let tasks: Vec<_> =
         tasks.map(|task| format!("{} of {} ({})", task.id(), task.task_definition, task.status)).collect();
     if tasks.is_empty() {
-        return "no old task was listed at the end".to_owned();
+        return match (proof, watch.last_answer()) {
+            (Proof::Url { version, .. }, Some(answer @ Answer::Version(_))) if !answer.shows(version) => {
+                format!("the url still {answer} at times, though ECS lists no old task: a target that it doesn't know?")
+            }
+            _ => "no old task was listed at the end".to_owned(),
+        };
     }
     format!("old tasks remain: {}; task scale-in protection or a slow drain may be why", tasks.join(", "))
 }
@@ -335,9 +332,7 @@ mod tests {
     fn claims_that_the_version_is_live_only_if_nothing_speaks_against_it() {
         let version = |text: &str| Answer::Version(text.parse().expect("a Git SHA"));
         let full = || look(seen("2", 2, InProgress), vec![seen("1", 1, Completed)]);
-        let live = |look: Option<Look>, answer: Option<Answer>| {
-            speaks_for_it(&ours(), look.as_ref(), answer.as_ref(), Old::Every)
-        };
+        let live = |look: Option<Look>, answer: Option<Answer>| speaks_for_it(&ours(), look.as_ref(), answer.as_ref());
         assert!(live(Some(full()), Some(version("abcdef1"))));
         assert!(live(Some(full()), Some(version("0000000"))));
         assert!(live(None, None));
@@ -345,7 +340,7 @@ mod tests {
         assert!(!live(Some(full()), Some(Answer::Failed("answers 503".into()))));
         assert!(!live(Some(full()), Some(Answer::NoVersion(None))));
         assert!(!live(Some(look(seen("2", 0, InProgress), vec![seen("1", 2, Completed)])), None));
-        assert!(!live(Some(look(seen("2", 2, Completed), vec![])), None));
+        assert!(live(Some(look(seen("2", 2, Completed), vec![])), Some(version("0000000"))));
         let failing = SeenDeployment { failed_tasks: 1, ..seen("2", 2, InProgress) };
         assert!(!live(Some(look(failing, vec![seen("1", 1, Completed)])), None));
     }

@@ -284,6 +284,17 @@ fn a_target_that_shows_the_old_version_is_waited_for() {
 }
 
 #[test]
+fn a_target_that_shows_the_old_version_after_ecs_is_done_leaves_the_run_undetermined_too() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(NEW, stale());
+    let run = gehen_yml(&ecs, "timeoutMinutes: 0.1", &["api"]).deploy(NEW);
+    run.exits(2).ends("api", "LIVE, BUT NOT DRAINED");
+    let end = run.end_of("api");
+    assert!(end.contains(&format!("the url shows {OLD}")), "{end}");
+    assert_eq!(ecs.view(|view| view.rollout_of("api")), "COMPLETED");
+}
+
+#[test]
 fn a_target_that_shows_the_old_version_for_ever_leaves_the_run_undetermined() {
     let ecs = ecs([service("api").running(OLD).deregistration_delay(Duration::from_mins(1))]);
     ecs.version(NEW, stale());
@@ -291,4 +302,14 @@ fn a_target_that_shows_the_old_version_for_ever_leaves_the_run_undetermined() {
     run.exits(2).ends("api", "LIVE, BUT NOT DRAINED");
     let end = run.end_of("api");
     assert!(end.contains(&format!("the url shows {OLD}")), "{end}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_machine_without_ca_certificates_is_told_before_anything_is_changed() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let run = gehen_yml(&ecs, "", &["api"]).with_file("empty.pem", "").with("SSL_CERT_FILE", "empty.pem").deploy(NEW);
+    run.exits(1).says("install the package ca-certificates, or set SSL_CERT_FILE").never_says("panicked");
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    assert_eq!(ecs.writes(), [] as [&str; 0]);
 }
