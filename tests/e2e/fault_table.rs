@@ -1,0 +1,163 @@
+//! A table of faults: two services are deployed under each pair of an operation that gehen calls and a way in which it
+//! can go wrong, and each deploy must end as it would have ended without.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+    time::Duration,
+};
+
+use local_ecs::{Answer, Behaviour, Fault, LocalEcs, Settings, service};
+use serde_json::json;
+
+use crate::support::{NEW, OLD, Run, ecs_with, gehen_yml};
+
+/// Longer than gehen waits for the answer of one request.
+const PAST_THE_ATTEMPT: Duration = Duration::from_secs(11);
+/// `timeoutMinutes` of half a minute: every fault has ended long before.
+const HALF_A_MINUTE: &str = "timeoutMinutes: 0.5";
+/// How many deploys run at the same time; they mostly wait.
+const AT_ONCE: usize = 24;
+
+/// The ways in which a request can go wrong without being refused. Each ends by itself.
+fn faults(operation: &str) -> [(&'static str, Fault); 5] {
+    let fault = || Fault::on(operation);
+    [
+        ("throttled", fault().throttled().times(2)),
+        ("500", fault().server_error().times(2)),
+        ("reset before the answer", fault().reset_before().times(2)),
+        ("reset after the write happened", fault().reset_after()),
+        ("slow past the attempt timeout", fault().slow(PAST_THE_ATTEMPT)),
+    ]
+}
+
+/// What becomes of the deploy of `api` and then `web`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    /// Both versions are good.
+    Good,
+    /// That of `web` crashes, and both go back. The fault strikes from the beginning.
+    Bad,
+    /// As before, but the fault strikes only once `web` has failed.
+    BadLate,
+}
+
+/// An ECS in whose deploys every operation of gehen is called. What `api` runs has not completed its last deployment, so
+/// that the history of its service deployments is asked; its images come through a pull-through cache. `web` is deployed
+/// blue/green.
+fn stage(story: Story) -> LocalEcs {
+    let settings = Settings { alarm_bake: Duration::from_secs(4), ..Settings::fast() };
+    let ecs = ecs_with(
+        settings,
+        [
+            service("api").running(OLD).in_ecr("us-east-1", "cache/api").alarms(false).without_health_check(),
+            service("web").running(OLD).blue_green(1),
+        ],
+    );
+    ecs.pull_through_cache("123456789012", "us-east-1", "cache");
+    if story != Story::Good {
+        // api has no container health check to fail.
+        ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
+    }
+    let again = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true});
+    ecs.call("us-east-1", "UpdateService", again).expect("api can be deployed anew");
+    let is_baking = ecs.wait_until(Duration::from_secs(20), |view| {
+        view.described("api")["deployments"].as_array().is_some_and(|deployments| deployments.len() == 1)
+    });
+    assert!(is_baking, "the deployment of what api runs goes on until its alarms have been watched");
+    ecs
+}
+
+/// Tells the story under `fault`; gives the run and the ECS.
+fn tell(story: Story, fault: Option<Fault>) -> (Run, LocalEcs) {
+    let ecs = stage(story);
+    let gehen = gehen_yml(&ecs, HALF_A_MINUTE, &["api", "web"]);
+    let run = match (fault, story) {
+        (Some(fault), Story::BadLate) => {
+            let running = gehen.start(&["-gitsha", NEW]).until_it_says("web: error: failed after ");
+            ecs.fault(fault);
+            running.wait()
+        }
+        (fault, _) => {
+            fault.into_iter().for_each(|fault| ecs.fault(fault));
+            gehen.deploy(NEW)
+        }
+    };
+    (run, ecs)
+}
+
+/// What is wrong with how a story ended, if anything is.
+fn mistakes(story: Story, run: &Run, ecs: &LocalEcs) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut expect = |what: &str, holds: bool| {
+        if !holds {
+            found.push(what.to_owned());
+        }
+    };
+    let (code, version) = if story == Story::Good { (0, NEW) } else { (1, OLD) };
+    expect("the exit code is not true to the outcome", run.status.code() == Some(code));
+    for name in ["api", "web"] {
+        // After a rollback that is proven, tasks of the other version may still run for a moment.
+        let ends = ecs.wait_until(Duration::from_secs(5), |view| view.runs(name) == version);
+        expect("a service is left on another version", ends);
+        let end = run.end_of(name);
+        let told = if story == Story::Good { "DEPLOYED" } else { "ROLLED BACK" };
+        expect("the last lines don't tell the outcome", end.starts_with(told));
+    }
+    let mut updates = BTreeMap::new();
+    for write in ecs.writes().into_iter().filter(|write| write.starts_with("UpdateService")) {
+        *updates.entry(write).or_insert(0) += 1;
+    }
+    let twice = updates.values().any(|count| *count > 1);
+    expect("a deployment was made twice", !twice && updates.len() <= if story == Story::Good { 2 } else { 4 });
+    found
+}
+
+#[test]
+fn every_deploy_ends_as_it_would_without_the_fault() {
+    let stories = [Story::Good, Story::Bad, Story::BadLate];
+    let mut called = BTreeSet::new();
+    for story in [Story::Good, Story::Bad] {
+        let (run, ecs) = tell(story, None);
+        let wrong = mistakes(story, &run, &ecs);
+        assert!(wrong.is_empty(), "{story:?} without a fault: {wrong:?}\n{:?}\n{}", ecs.writes(), run.stderr);
+        called.extend(ecs.requests().into_iter().map(|request| request.operation));
+    }
+    let pairs = || called.iter().flat_map(|operation| faults(operation).map(|(name, _)| (operation.as_str(), name)));
+    let todo = Mutex::new(pairs().flat_map(|pair| stories.map(|story| (pair, story))).collect::<Vec<_>>());
+    let struck = Mutex::new(BTreeSet::new());
+    let wrong = Mutex::new(Vec::new());
+    let next = || todo.lock().expect("no thread panics while it holds the lock").pop();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(((operation, name), story)) = next() {
+                    let fault = faults(operation).into_iter().find(|(known, _)| *known == name).map(|(_, fault)| fault);
+                    let (run, ecs) = tell(story, fault);
+                    let has_struck = |request: &local_ecs::Request| {
+                        request.operation == operation
+                            && (request.answer != Answer::Ok || name == "slow past the attempt timeout")
+                    };
+                    if ecs.requests().iter().any(has_struck) {
+                        struck.lock().expect("as above").insert((operation, name));
+                    }
+                    let found = mistakes(story, &run, &ecs);
+                    if !found.is_empty() {
+                        let told = format!(
+                            "{operation}, {name}, {story:?}: {}\n{:?}\n{}",
+                            found.join("; "),
+                            ecs.writes(),
+                            run.stderr
+                        );
+                        wrong.lock().expect("as above").push(told);
+                    }
+                }
+            });
+        }
+    });
+    let (struck, wrong) = (struck.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
+    let missed: Vec<_> = pairs().filter(|pair| !struck.contains(pair)).collect();
+    println!("{} pairs of {} operations and {} faults", pairs().count(), called.len(), faults("").len());
+    assert!(missed.is_empty(), "these never struck: {missed:?}");
+    assert!(wrong.is_empty(), "{} deploys ended wrong:\n{}", wrong.len(), wrong.join("\n\n"));
+}
