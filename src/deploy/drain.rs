@@ -139,7 +139,10 @@ fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> boo
 /// it isn't COMPLETED.
 fn needs_completed(look: &Look, relieves_all: bool, proof: &Proof) -> Option<&'static str> {
     let by_url = matches!(proof, Proof::Url { .. });
-    if let Strategy::Shifting { .. } = look.strategy {
+    if look.desired == 0 {
+        // No task runs that could be unhealthy, or reached.
+        None
+    } else if let Strategy::Shifting { .. } = look.strategy {
         Some("until then its traffic, or its bake time, isn't over")
     } else if look.has_alarms {
         Some("until then its alarms can end the deployment")

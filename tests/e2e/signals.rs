@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use local_ecs::{Behaviour, Fault, LocalEcs, Settings, service};
+use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, service};
 
-use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml};
+use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls};
 
 /// Sends the signal `name` to the process `id`.
 fn kill(name: &str, id: u32) {
@@ -128,4 +128,67 @@ fn under_ci_the_death_of_the_shell_that_started_it_cancels_the_run() {
     kill("KILL", running.child.id());
     let back = |view: &local_ecs::View<'_>| view.task_definition_of("api") == "api:1";
     assert!(ecs.wait_until(Duration::from_secs(10), back), "{:?}", ecs.writes());
+}
+
+/// Cancels a run that has updated `count` services, while the API's published limits hold, and gives for each rollback
+/// how long after the signal the request came that ECS took.
+fn rollbacks_of(count: usize) -> Vec<Duration> {
+    // Services of no tasks are proven at once, so that many can be updated in a short time.
+    let names: Vec<_> = (1..count).map(|number| format!("idle-{number}")).chain(["api".to_owned()]).collect();
+    let ecs = ecs([]);
+    ecs.create(service("api").running(OLD));
+    for name in &names[..count - 1] {
+        ecs.create(service(name).running(OLD).desired(0));
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let gehen = gehen_yml_without_urls(&ecs, "", &names);
+    let running = in_mid_deploy(&ecs, &gehen);
+    ecs.settings_mut(|settings| settings.limits = Some(Limits { used_by_others: 0.0 }));
+    let since = Instant::now();
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    for name in names {
+        run.ends(name, "ROLLBACK REQUESTED");
+        assert_eq!(ecs.task_definition_of(name), format!("{name}:1"));
+    }
+    let requests = ecs.requests().into_iter().filter(|request| request.operation == "UpdateService");
+    let taken = requests.filter(|request| request.answer == Answer::Ok);
+    taken.filter(|request| request.at > since).map(|request| request.at - since).collect()
+}
+
+#[test]
+fn the_rollbacks_of_fifty_services_are_requested_within_two_seconds() {
+    let delays = rollbacks_of(50);
+    assert_eq!(delays.len(), 50);
+    assert!(delays.iter().all(|delay| *delay < Duration::from_secs(2)), "{delays:?}");
+}
+
+#[test]
+fn rollbacks_beyond_the_burst_are_requested_as_fast_as_the_bucket_allows() {
+    let delays = rollbacks_of(70);
+    assert_eq!(delays.len(), 70);
+    // The bucket of UpdateService holds 50 and gets 5 a second: the last 20 take 4 seconds at least.
+    let at_once = delays.iter().filter(|delay| **delay < Duration::from_secs(2)).count();
+    assert!(at_once >= 50, "{delays:?}");
+    assert!(delays.iter().all(|delay| *delay < Duration::from_secs(8)), "{delays:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_second_ctrl_c_at_a_terminal_ends_the_run_at_once() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    let (running, _terminal) = gehen.start_at_terminal(&["-gitsha", NEW]);
+    let running = running.until_it_says("updated to api:2");
+    // ECS can't be asked, so the rollback can't be requested either.
+    ecs.fault(Fault::on_any().server_error().always());
+    kill("INT", running.child.id());
+    let running = running.until_it_says("cancelled by SIGINT");
+    let since = Instant::now();
+    kill("INT", running.child.id());
+    let run = running.wait();
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    run.exits(1).says("error: ended by a second Ctrl-C while services were going back");
 }

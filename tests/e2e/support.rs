@@ -96,13 +96,30 @@ impl Gehen {
         self.spawn(Command::new("/bin/sh").args(shell).args(arguments))
     }
 
+    /// As [`Self::start`], with a terminal as stdin. The terminal is the other end, to be kept until the run ends.
+    #[cfg(target_os = "linux")]
+    pub fn start_at_terminal(&self, arguments: &[&str]) -> (Running, std::os::fd::OwnedFd) {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be had");
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("the terminal can be unlocked");
+        let name = ptsname(&terminal, Vec::new()).expect("the terminal has a name");
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+        let stdin = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("the terminal can be opened");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gehen"));
+        (self.spawn_with(command.args(arguments), stdin.into()), terminal)
+    }
+
     fn spawn(&self, command: &mut Command) -> Running {
+        self.spawn_with(command, Stdio::null())
+    }
+
+    fn spawn_with(&self, command: &mut Command, stdin: Stdio) -> Running {
         let since = Instant::now();
         let child = command
             .current_dir(self.folder.path())
             .env_clear()
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
