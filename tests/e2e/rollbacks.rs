@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls};
 
 /// The version that a colleague deploys.
-const THEIRS: &str = "c011ea6";
+pub const THEIRS: &str = "c011ea6";
 /// What a deploy of `api` writes that is undone.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
 
@@ -31,7 +31,7 @@ fn rolls_back(head: &str, behaviour: Behaviour) -> Run {
 }
 
 /// A colleague's deploy of [`THEIRS`].
-fn colleague_deploys(ecs: &LocalEcs, service: &str) {
+pub fn colleague_deploys(ecs: &LocalEcs, service: &str) {
     let definition = json!({
         "family": service,
         "containerDefinitions": [{"name": service, "image": image(service, THEIRS), "essential": true, "memory": 512,
