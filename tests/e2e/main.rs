@@ -8,6 +8,7 @@ mod deploys;
 mod drains;
 mod fault_table;
 mod faults;
+mod known_good;
 mod preflight;
 mod rollbacks;
 mod signals;
