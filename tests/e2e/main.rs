@@ -13,5 +13,6 @@ mod preflight;
 mod rollbacks;
 mod signals;
 mod task_definitions;
+mod twice;
 mod urls;
 mod usage;
