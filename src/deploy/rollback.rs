@@ -180,7 +180,10 @@ impl Rollback<'_> {
         }
         match update(self.clients, self.service, &self.previous.arn, &look, self.service.timeout).await {
             Ok(deployment) => Ok(Some((deployment, self.previous()))),
-            Err(NotUpdated::Refused(error)) if error.is_inactive() => self.request_copy().await.map(Some),
+            // Where an answer was lost before, what began by it shows in the look that precedes the next update.
+            Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error)) if error.is_inactive() => {
+                self.request_copy().await.map(Some)
+            }
             Err(not_updated) => Err(not_done(not_updated)),
         }
     }

@@ -372,3 +372,14 @@ fn a_killed_run_whose_way_back_was_deregistered_still_ends_on_the_version_from_b
     ecs.deregister("api:1");
     assert_back_to_copy(&ecs, &gehen.deploy(BAD), "api:4");
 }
+
+#[test]
+fn a_deregistered_revision_is_registered_again_even_where_the_first_answer_was_lost() {
+    let ecs = ecs([service("api").running(OLD)]);
+    with_bad_versions(&ecs);
+    ecs.fault(Fault::on("UpdateService").after(1).reset_before());
+    let running =
+        gehen_yml(&ecs, "timeoutMinutes: 1", &["api"]).start(&["-gitsha", BAD]).until_it_says("updated to api:2");
+    ecs.deregister("api:1");
+    assert_back_to_copy(&ecs, &running.wait(), "api:3");
+}
