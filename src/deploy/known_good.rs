@@ -42,14 +42,27 @@ pub async fn known_good(clients: &Clients<'_>, service: &Service, look: &Look) -
     }
 }
 
-fn by_look(look: &Look) -> ByLook<'_> {
+/// Whether the PRIMARY deployment goes on.
+pub fn is_under_way(look: &Look) -> bool {
+    !has_completed(look) && look.primary.rollout != Some(Rollout::Failed)
+}
+
+/// Whether the PRIMARY deployment has completed.
+fn has_completed(look: &Look) -> bool {
     let primary = &look.primary;
-    // Behind a Classic Load Balancer ECS doesn't say how far a deployment is: alone and at full count is all there is.
-    let is_settled = primary.rollout.is_none()
-        && look.others.is_empty()
-        && (primary.running, primary.pending, primary.failed_tasks) == (primary.desired, 0, 0);
-    if primary.rollout == Some(Rollout::Completed) || is_settled {
-        return ByLook::Completed(primary);
+    match primary.rollout {
+        Some(rollout) => rollout == Rollout::Completed,
+        // Behind a Classic Load Balancer ECS doesn't say how far a deployment is: alone and at full count is all there is.
+        None => {
+            look.others.is_empty()
+                && (primary.running, primary.pending, primary.failed_tasks) == (primary.desired, 0, 0)
+        }
+    }
+}
+
+fn by_look(look: &Look) -> ByLook<'_> {
+    if has_completed(look) {
+        return ByLook::Completed(&look.primary);
     }
     let completed = look.others.iter().filter(|other| other.rollout == Some(Rollout::Completed));
     match completed.max_by_key(|other| other.created) {

@@ -6,15 +6,13 @@ use reqwest::Url;
 use super::{
     Clients, PATIENCE,
     check::Proof,
-    known_good::{KnownGood, known_good},
+    known_good::{KnownGood, is_under_way, known_good},
 };
 use crate::{
     aws::Error,
     config::Service,
     ecr::Found,
-    ecs::{
-        DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn,
-    },
+    ecs::{DeploymentId, ImageChange, Look, Meant, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn},
     git_sha::GitSha,
     image::common_git_sha,
     ping::Answer,
@@ -165,7 +163,7 @@ pub async fn preflight<'a>(
     let running = describe(running).await.map_err(refused)?;
     let changes = running.changes(version);
     let mut remarks = Vec::new();
-    if look.primary.rollout == Some(Rollout::InProgress) {
+    if is_under_way(&look) {
         remarks.push(Remark::UnderWay(look.primary.clone()));
     }
 

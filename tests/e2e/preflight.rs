@@ -420,6 +420,11 @@ fn a_deployment_that_is_under_way_is_told_and_replaced() {
     is_told_and_replaced(service("api").running(OLD));
 }
 
+#[test]
+fn behind_a_classic_load_balancer_a_deployment_that_is_under_way_is_told_too() {
+    is_told_and_replaced(service("api").running(OLD).classic_load_balancer());
+}
+
 /// A colleague's deployment, in progress, of the service that is made so.
 #[track_caller]
 fn is_told_and_replaced(builder: ServiceBuilder) {
