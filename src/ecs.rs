@@ -214,6 +214,7 @@ impl Ecs {
     /// ListServiceDeployments and DescribeServiceRevisions: the task definition of the newest service deployment that
     /// was SUCCESSFUL, of those within the 90 days that ECS keeps.
     pub async fn last_successful(&self, service: &Service) -> Result<Option<TaskDefinitionArn>, Error> {
+        const OPERATION: &str = "DescribeServiceRevisions";
         let mut newest: Option<aws_sdk_ecs::types::ServiceDeploymentBrief> = None;
         let mut next = None;
         for _ in 0..MOST_PAGES {
@@ -241,9 +242,10 @@ impl Ecs {
             .service_revision_arns(revision)
             .send()
             .await
-            .map_err(|error| convert("DescribeServiceRevisions", &error))?;
-        let revision = described.service_revisions().first();
-        Ok(revision.and_then(|revision| revision.task_definition()).map(|arn| TaskDefinitionArn(arn.to_owned())))
+            .map_err(|error| convert(OPERATION, &error))?;
+        let task_definition = described.service_revisions().first().and_then(|revision| revision.task_definition());
+        let missing = || Error::refused(OPERATION, "the answer doesn't hold the service revision");
+        Ok(Some(TaskDefinitionArn(task_definition.ok_or_else(missing)?.to_owned())))
     }
 
     /// DescribeServiceDeployments of one service deployment.

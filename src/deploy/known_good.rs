@@ -13,8 +13,9 @@ use crate::{
 pub enum KnownGood {
     /// This task definition completed a deployment.
     Completed(TaskDefinitionArn),
-    /// This one ran before the PRIMARY; whether it ever completed a deployment could not be asked, and why.
-    Older(TaskDefinitionArn, Error),
+    /// This one ran before the PRIMARY; whether it ever completed a deployment can't be told: why that could not be asked,
+    /// or none where ECS's history doesn't reach back to it.
+    Older(TaskDefinitionArn, Option<Error>),
     /// None is known to have completed a deployment; why that could not be asked, if it couldn't.
     Unknown(Option<Error>),
 }
@@ -32,12 +33,15 @@ enum ByLook<'a> {
 pub async fn known_good(clients: &Clients<'_>, service: &Service, look: &Look) -> KnownGood {
     let older = match by_look(look) {
         ByLook::Completed(deployment) => return KnownGood::Completed(deployment.task_definition.clone()),
-        ByLook::Open(older) => older.map(|older| older.task_definition.clone()),
+        ByLook::Open(older) => older,
     };
     match (poll::answered(PATIENCE, async || clients.ecs.last_successful(service).await).await, older) {
         (Ok(Some(completed)), _) => KnownGood::Completed(completed),
+        // Behind a Classic Load Balancer only the history could say that it didn't complete, and that is short: 90 days,
+        // and nothing from before 25 October 2024 (dg/view-service-deployment).
+        (Ok(None), Some(older)) if older.rollout.is_none() => KnownGood::Older(older.task_definition.clone(), None),
         (Ok(None), _) => KnownGood::Unknown(None),
-        (Err(error), Some(older)) => KnownGood::Older(older, error),
+        (Err(error), Some(older)) => KnownGood::Older(older.task_definition.clone(), Some(error)),
         (Err(error), None) => KnownGood::Unknown(Some(error)),
     }
 }

@@ -169,8 +169,9 @@ pub async fn preflight<'a>(
 
     let (good, assumed) = match known_good(clients, service, &look).await {
         KnownGood::Completed(good) => (Ok(good), None),
-        KnownGood::Older(good, error) => (Ok(good), Some(why(&error))),
-        KnownGood::Unknown(None) => (Err("no deployment of the service has completed".to_owned()), None),
+        KnownGood::Older(good, Some(error)) => (Ok(good), Some(why(&error))),
+        KnownGood::Older(good, None) => (Ok(good), Some("ECS's history doesn't reach back to it".to_owned())),
+        KnownGood::Unknown(None) => (Err("no deployment of the service is known to have completed".to_owned()), None),
         KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", why(&error))), None),
     };
     let will_deploy_running = running.is_active() && changes.iter().all(|change| change.from == change.to);

@@ -268,7 +268,7 @@ fn brand_new() -> LocalEcs {
 fn a_brand_new_service_has_nothing_to_return_to_and_is_left_as_it_is() {
     let ecs = brand_new();
     let run = gehen_yml_without_urls(&ecs, SHORT, &["api"]).deploy(BAD);
-    assert_left_as_it_is(&ecs, &run, "api:2", "no deployment of the service has completed");
+    assert_left_as_it_is(&ecs, &run, "api:2", "no deployment of the service is known to have completed");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
 }
 
@@ -382,4 +382,33 @@ fn a_deregistered_revision_is_registered_again_even_where_the_first_answer_was_l
         gehen_yml(&ecs, "timeoutMinutes: 1", &["api"]).start(&["-gitsha", BAD]).until_it_says("updated to api:2");
     ecs.deregister("api:1");
     assert_back_to_copy(&ecs, &running.wait(), "api:3");
+}
+
+#[test]
+fn behind_a_classic_load_balancer_without_a_history_the_older_deployment_is_returned_to() {
+    let ecs = ecs([service("api").running(OLD).classic_load_balancer()]);
+    with_bad_versions(&ecs);
+    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    killed_in_mid_deploy(&gehen, NEW);
+    // ECS keeps 90 days, and nothing from before October 2024.
+    ecs.fault(Fault::on("ListServiceDeployments").answers(json!({"serviceDeployments": []})).always());
+    let run = gehen.deploy(BAD);
+    assert_back_to_old(&ecs, &run);
+    run.says(
+        "which ran before; whether that ever completed one can't be told: ECS's history doesn't reach back to it\n",
+    );
+}
+
+#[test]
+fn a_success_whose_revision_is_gone_is_not_called_none() {
+    let ecs = ecs([stops_first()]);
+    with_bad_versions(&ecs);
+    let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+    killed_in_mid_deploy(&gehen, NEW);
+    until_alone(&ecs);
+    let missing = json!({"serviceRevisions": [], "failures": [{"arn": "x", "reason": "MISSING"}]});
+    ecs.fault(Fault::on("DescribeServiceRevisions").answers(missing).always());
+    let run = gehen.deploy(BAD);
+    let why = "none is known that completed: DescribeServiceRevisions: the answer doesn't hold the service revision";
+    assert_left_as_it_is(&ecs, &run, "api:3", why);
 }
