@@ -75,7 +75,7 @@ impl Event<'_> {
             | Self::GoesBackByItself { .. }
             | Self::Displaced(_) => Level::WARN,
             Self::Remark(remark) => match remark {
-                Remark::ImageUnknown(..) | Remark::Deregistered(_) => Level::INFO,
+                Remark::ImageUnknown(..) | Remark::Deregistered(_) | Remark::HasCompleted(_) => Level::INFO,
                 _ => Level::WARN,
             },
             _ => Level::INFO,
@@ -187,6 +187,10 @@ impl fmt::Display for Remark {
                 "what runs now has not completed a deployment; if this run fails, the service returns to {to} ({}), \
                  which ran before; whether that ever completed one can't be told: {why}",
                 excerpt(version)
+            ),
+            Self::HasCompleted(running) => write!(
+                formatter,
+                "{running} has completed its deployment by now; if this run fails, the service returns to it"
             ),
             Self::NothingToReturnTo(why) => {
                 write!(

@@ -52,7 +52,7 @@ pub fn is_under_way(look: &Look) -> bool {
 }
 
 /// Whether the PRIMARY deployment has completed.
-fn has_completed(look: &Look) -> bool {
+pub fn has_completed(look: &Look) -> bool {
     let primary = &look.primary;
     match primary.rollout {
         Some(rollout) => rollout == Rollout::Completed,

@@ -97,14 +97,14 @@ pub async fn deploy(
         by = cancel.cancelled() => return Err(NotBegun::Cancelled(by)),
         looks = looks => looks,
     };
-    let snapshots = looks.map_err(NotBegun::Problems)?;
+    let mut snapshots = looks.map_err(NotBegun::Problems)?;
     let (left, longest) = (credentials_end.map(time_left), longest(&snapshots));
     if let Some(left) = left.filter(|left| *left < longest) {
         report::credentials_end_early(left, longest);
     }
-    let mut turns: Vec<Turn<'_>> = Vec::new();
+    let mut turns: Vec<Turn> = Vec::new();
     let mut then = Next::GoOn;
-    for snapshot in &snapshots {
+    for snapshot in &mut snapshots {
         let (since, mut sent) = (Instant::now(), None);
         let attempt = tokio::select! {
             biased;
@@ -113,18 +113,18 @@ pub async fn deploy(
         };
         then = next(&attempt);
         report::say(&snapshot.service.name, &Event::Ended { attempt: &attempt, took: since.elapsed() });
-        turns.push(Turn { snapshot, took: since.elapsed(), sent, attempt });
+        turns.push(Turn { took: since.elapsed(), sent, attempt });
         if !matches!(then, Next::GoOn) {
             break;
         }
     }
     let mut rollbacks = match then {
-        Next::RollBack => roll_all_back(clients, &turns, cancel).await,
+        Next::RollBack => roll_all_back(clients, &snapshots, &turns, cancel).await,
         Next::GoOn | Next::Stop => turns.iter().map(|_| None).collect(),
     }
     .into_iter();
-    let why = turns.last().and_then(|turn| match &turn.attempt {
-        Attempt::Failed(_) => Some(format!("service `{}` failed", turn.snapshot.service.name)),
+    let why = turns.iter().zip(&snapshots).next_back().and_then(|(turn, snapshot)| match &turn.attempt {
+        Attempt::Failed(_) => Some(format!("service `{}` failed", snapshot.service.name)),
         Attempt::Cancelled(by) => Some(format!("the run was cancelled by {by}")),
         Attempt::Live(_) | Attempt::NotBegun(_) | Attempt::Superseded(_) => None,
     });
@@ -184,8 +184,7 @@ fn longest(snapshots: &[Snapshot<'_>]) -> Duration {
 }
 
 /// One service's turn: what was sent to ECS, and how its phases ended.
-struct Turn<'a> {
-    snapshot: &'a Snapshot<'a>,
+struct Turn {
     took: Duration,
     sent: Option<Sent>,
     attempt: Attempt,
@@ -224,8 +223,8 @@ fn next(attempt: &Attempt) -> Next {
 }
 
 /// Takes one service through register, update, deploy check and drain check. `sent` tells, at any moment and even if
-/// this future is dropped, what there is to undo.
-async fn attempt(clients: &Clients<'_>, snapshot: &Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
+/// this future is dropped, what there is to undo; `snapshot` learns what has completed since preflight.
+async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     let (before, proofs) = match look_again(clients, snapshot).await {
@@ -233,6 +232,7 @@ async fn attempt(clients: &Clients<'_>, snapshot: &Snapshot<'_>, sent: &mut Opti
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
     };
+    let snapshot = &*snapshot;
     let revision = match register(clients, snapshot).await {
         Ok(revision) => revision,
         Err(error) => return Attempt::Failed(explain(&error)),
@@ -297,7 +297,8 @@ fn explain(error: &Error) -> String {
 /// and how long that took, in the order of the turns; none for those that were not updated.
 async fn roll_all_back(
     clients: &Clients<'_>,
-    turns: &[Turn<'_>],
+    snapshots: &[Snapshot<'_>],
+    turns: &[Turn],
     cancel: &Cancel,
 ) -> Vec<Option<(RolledBack, Duration)>> {
     let since = Instant::now();
@@ -307,8 +308,9 @@ async fn roll_all_back(
         let place = Place::behind(newer);
         places.push(place);
     }
-    let rollbacks = turns.iter().rev().zip(places).map(async |(turn, place)| match &turn.sent {
-        Some(sent) => Some((roll_back(clients, turn.snapshot, sent, place, cancel).await, since.elapsed())),
+    let newest_first = snapshots[..turns.len()].iter().zip(turns).rev();
+    let rollbacks = newest_first.zip(places).map(async |((snapshot, turn), place)| match &turn.sent {
+        Some(sent) => Some((roll_back(clients, snapshot, sent, place, cancel).await, since.elapsed())),
         None => None,
     });
     let mut rollbacks = join_all(rollbacks).await;
@@ -317,7 +319,7 @@ async fn roll_all_back(
 }
 
 /// How a service ended, all told; `ended` is why the whole run did.
-fn outcome(turn: Turn<'_>, rollback: Option<RolledBack>, ended: &str) -> Outcome {
+fn outcome(turn: Turn, rollback: Option<RolledBack>, ended: &str) -> Outcome {
     match (turn.attempt, rollback) {
         (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
         (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned(), rollback },

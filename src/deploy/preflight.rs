@@ -6,7 +6,7 @@ use reqwest::Url;
 use super::{
     Clients, PATIENCE,
     check::Proof,
-    known_good::{KnownGood, is_under_way, known_good},
+    known_good::{KnownGood, has_completed, is_under_way, known_good},
 };
 use crate::{
     aws::Error,
@@ -17,6 +17,7 @@ use crate::{
     image::common_git_sha,
     ping::Answer,
     poll,
+    report::{self, Event},
     text::excerpt,
 };
 
@@ -34,6 +35,8 @@ pub struct Snapshot<'a> {
     pub way_back: WayBack,
     /// The PRIMARY deployment at that time.
     pub primary: DeploymentId,
+    /// Whether that has completed.
+    pub has_completed: bool,
     /// How ECS exchanges the versions.
     pub strategy: Strategy,
     /// What the user should know before anything is changed.
@@ -60,6 +63,8 @@ pub enum Remark {
         /// Why that it completed a deployment is not known, but assumed.
         assumed: Option<String>,
     },
+    /// What runs now has completed its deployment since the first look.
+    HasCompleted(TaskDefinitionArn),
     /// There is nothing to return to, and why.
     NothingToReturnTo(String),
     /// The task definition to return to has been deregistered.
@@ -109,8 +114,23 @@ impl Snapshot<'_> {
 
     /// Whether what runs now will do: all its images are at the version to deploy, and services can be updated to it.
     pub fn is_at_version(&self) -> bool {
-        self.running.is_active() && self.changes.iter().all(|change| change.from == change.to)
+        will_do(&self.running, &self.changes)
     }
+}
+
+impl WayBack {
+    /// To what runs, which completed a deployment, unless that is deployed again.
+    fn to_running(running: &TaskDefinition, changes: &[ImageChange]) -> Self {
+        if will_do(running, changes) {
+            return Self::Nowhere(format!("{} is what this run deploys, too", running.arn));
+        }
+        Self::Running
+    }
+}
+
+/// See [`Snapshot::is_at_version`].
+fn will_do(running: &TaskDefinition, changes: &[ImageChange]) -> bool {
+    running.is_active() && changes.iter().all(|change| change.from == change.to)
 }
 
 /// What will prove that a version is live.
@@ -174,12 +194,8 @@ pub async fn preflight<'a>(
         KnownGood::Unknown(None) => (Err("no deployment of the service is known to have completed".to_owned()), None),
         KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", why(&error))), None),
     };
-    let will_deploy_running = running.is_active() && changes.iter().all(|change| change.from == change.to);
     let way_back = match good {
-        Ok(good) if good == running.arn && will_deploy_running => {
-            WayBack::Nowhere(format!("{good} is what this run deploys, too"))
-        }
-        Ok(good) if good == running.arn => WayBack::Running,
+        Ok(good) if good == running.arn => WayBack::to_running(&running, &changes),
         Ok(good) => match describe(&good).await {
             Ok(definition) => {
                 let to = (good, definition.version());
@@ -195,8 +211,9 @@ pub async fn preflight<'a>(
     if let WayBack::Nowhere(why) = &way_back {
         remarks.push(Remark::NothingToReturnTo(why.clone()));
     }
-    let (primary, strategy) = (look.primary.id, look.strategy);
-    let mut snapshot = Snapshot { service, version, running, changes, way_back, primary, strategy, remarks };
+    let (has_completed, strategy, primary) = (has_completed(&look), look.strategy, look.primary.id);
+    let mut snapshot =
+        Snapshot { service, version, running, changes, way_back, primary, has_completed, strategy, remarks };
 
     let asked = async {
         match &service.url {
@@ -252,10 +269,21 @@ fn why(error: &Error) -> String {
     error.hint().unwrap_or_else(|| excerpt(&error.to_string()))
 }
 
-/// Looks at the service and its url once more, right before its first write.
-pub async fn look_again(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<(Look, Proofs), Error> {
+/// Looks at the service and its url once more, right before its first write. A deployment that has completed since
+/// preflight is what the service returns to from now on.
+pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> Result<(Look, Proofs), Error> {
     let service = snapshot.service;
     let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await?;
+    if look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed {
+        snapshot.has_completed = true;
+        snapshot.way_back = WayBack::to_running(&snapshot.running, &snapshot.changes);
+        let remark = match &snapshot.way_back {
+            WayBack::Nowhere(why) => Remark::NothingToReturnTo(why.clone()),
+            WayBack::Running | WayBack::To(_) => Remark::HasCompleted(snapshot.running.arn.clone()),
+        };
+        report::say(&service.name, &Event::Remark(&remark));
+    }
+    let snapshot = &*snapshot;
     let answer = match &service.url {
         Some(url) => Some(clients.ping.get_patiently(url, service.request_timeout()).await),
         None => None,

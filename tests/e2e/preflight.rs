@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, ecr_image, service};
+use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image, service};
 use serde_json::{Value, json};
 
 use crate::{
     rollbacks::{THEIRS, colleague_deploys},
-    support::{NEW, OLD, Run, SHORT, bodies, ecs, gehen_file, gehen_yml},
+    support::{NEW, OLD, Run, SHORT, bodies, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls},
 };
 
 const OWN: &str = "123456789012";
@@ -470,4 +470,25 @@ fn a_service_that_was_deleted_since_preflight_is_not_touched() {
         .ends("web", "NOT UPDATED")
         .says("not ACTIVE; it has been deleted");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
+}
+
+#[test]
+fn a_deployment_that_completes_since_preflight_is_what_the_service_returns_to() {
+    let ecs = ecs_with(
+        Settings { pulling: Duration::from_secs(1), ..Settings::fast() },
+        [service("api").running(OLD).without_load_balancer(), service("web").running(OLD)],
+    );
+    ecs.version(NEW, Behaviour::FailsLoadBalancerHealthCheck);
+    colleague_deploys(&ecs, "web");
+    let running = gehen_yml_without_urls(&ecs, "timeoutMinutes: 0.2", &["api", "web"])
+        .start(&["-gitsha", NEW])
+        .until_it_says("web: warning: deployment ")
+        .until_it_says("api: deploy check: ");
+    ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_secs(5)));
+    let completed = ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("web") == "COMPLETED");
+    assert!(completed && ecs.task_definition_of("web") == "web:2");
+    let run = running.wait();
+    run.says("Z web: web:2 has completed its deployment by now; if this run fails, the service returns to it\n");
+    run.exits(1).ends("web", &format!("ROLLED BACK to web:2 ({THEIRS})"));
+    assert_eq!(ecs.runs("web"), THEIRS, "{}", run.stderr);
 }
