@@ -50,6 +50,15 @@ pub enum Outcome {
         /// How the rollback ended.
         rollback: RolledBack,
     },
+    /// It was proven live and is kept, though another service failed, because there is nothing to return to.
+    Kept {
+        /// What is live.
+        task_definition: TaskDefinitionArn,
+        /// Why there is nothing to return to.
+        nothing: String,
+        /// Why it was to be rolled back.
+        why: String,
+    },
     /// It failed before the update was sent: the service runs what it ran.
     NotUpdated {
         /// Why.
@@ -66,7 +75,11 @@ impl Outcome {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Deployed { .. } => 0,
-            Self::RolledBack { .. } | Self::NotUpdated { .. } | Self::Superseded(_) | Self::NotReached => 1,
+            Self::RolledBack { .. }
+            | Self::Kept { .. }
+            | Self::NotUpdated { .. }
+            | Self::Superseded(_)
+            | Self::NotReached => 1,
             Self::Undetermined { .. } => 2,
         }
     }

@@ -364,6 +364,11 @@ impl fmt::Display for Conclusion<'_> {
                     _ => Ok(()),
                 }
             }
+            Outcome::Kept { task_definition, nothing, why } => write!(
+                formatter,
+                "NOT ROLLED BACK after {took}: {version} stays live as {task_definition}: there is nothing to return to \
+                 ({nothing}); {now}\nwhy: {why}"
+            ),
             Outcome::NotUpdated { why } => write!(formatter, "NOT UPDATED after {took}; {now}\nwhy: {why}"),
             Outcome::Superseded(by) => write!(formatter, "LEFT ALONE after {took}: {} meanwhile; {now}", Who(by)),
             Outcome::NotReached => write!(formatter, "NOT TOUCHED: the run ended before its turn; {now}"),

@@ -321,6 +321,10 @@ async fn roll_all_back(
 /// How a service ended, all told; `ended` is why the whole run did.
 fn outcome(turn: Turn, rollback: Option<RolledBack>, ended: &str) -> Outcome {
     match (turn.attempt, rollback) {
+        (
+            Attempt::Live(Outcome::Deployed { task_definition, .. } | Outcome::Undetermined { task_definition, .. }),
+            Some(RolledBack::NothingToReturnTo(nothing)),
+        ) => Outcome::Kept { task_definition, nothing, why: ended.to_owned() },
         (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
         (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned(), rollback },
         (Attempt::Live(outcome), None) => outcome,

@@ -412,3 +412,14 @@ fn a_success_whose_revision_is_gone_is_not_called_none() {
     let why = "none is known that completed: DescribeServiceRevisions: the answer doesn't hold the service revision";
     assert_left_as_it_is(&ecs, &run, "api:3", why);
 }
+
+#[test]
+fn a_service_that_is_live_is_not_called_failed_when_a_later_one_fails_and_it_has_nothing_to_return_to() {
+    let ecs = ecs([service("api").running(NEW), service("web").running(OLD).without_load_balancer()]);
+    ecs.fault(Fault::on("RegisterTaskDefinition").denied().always());
+    let run = gehen_yml_without_urls(&ecs, "", &["api", "web"]).deploy(NEW);
+    run.exits(1).ends("web", "NOT UPDATED").ends("api", "NOT ROLLED BACK after ").never_says("FAILED");
+    let end = run.end_of("api");
+    assert!(end.contains("ae30000 stays live as api:1: there is nothing to return to (api:1 is what this run deploys, too); now run 2 tasks of api:1 (ae30000)\nwhy: service `web` failed"), "{end}");
+    assert_eq!(ecs.runs("api"), NEW);
+}
