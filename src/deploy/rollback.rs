@@ -109,11 +109,11 @@ impl Place {
     }
 
     /// Waits for this place's turn, but no longer than a second: one service that ECS is slow to describe must not keep
-    /// the others from going back.
-    async fn turn(self) {
-        if let Some(newer) = self.newer {
-            let _ = timeout(PACE, newer).await;
-        }
+    /// the others from going back. Says whether there was anything to wait for, so that a look from before is old.
+    async fn turn(self) -> bool {
+        let Some(newer) = self.newer else { return false };
+        let _ = timeout(PACE, newer).await;
+        true
     }
 }
 
@@ -164,11 +164,14 @@ impl Rollback<'_> {
     /// Brings the deployment of the previous task definition about, or says why there is none. Gives none where ECS was
     /// asked to roll back and its deployment is still to show.
     async fn request(&self, place: Place) -> Result<Option<Returning>, RolledBack> {
-        let look = match self.decided().await? {
+        let mut decided = self.decided().await?;
+        if matches!(decided, Decided::Request(_)) && place.turn().await {
+            decided = self.decided().await?;
+        }
+        let look = match decided {
             Decided::Request(look) => look,
             Decided::Adopt(deployment, by_ecs) => return Ok(Some(self.adopted(deployment, by_ecs))),
         };
-        place.turn().await;
         self.say(&Event::RollingBack { to: &self.previous.arn, version: &self.previous.version() });
         // An update would start a whole new cycle of steps and bakes; stopping moves the traffic back at once
         // (API_StopServiceDeployment).

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use local_ecs::{Behaviour, Fault, LocalEcs, Settings, View, service};
 
-use crate::support::{Gehen, NEW, OLD, Run, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls};
+use crate::{
+    rollbacks::colleague_deploys,
+    support::{Gehen, NEW, OLD, Run, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls},
+};
 
 /// The version that the other run deploys.
 const OTHER: &str = "07be400";
@@ -317,4 +320,25 @@ fn the_loser_says_whose_deployment_it_leaves_alone() {
     first.says(&format!("Z api: error: somebody else deployed api:3 ({theirs}); leaving the service alone\n"));
     assert!(ecs.wait_until(Duration::from_secs(20), |view: &View<'_>| view.is_steady("api")));
     assert_eq!(ecs.runs("api"), OTHER);
+}
+
+#[test]
+fn a_deployment_that_begins_while_a_rollback_waits_for_its_turn_is_not_displaced() {
+    let ecs = ecs([service("api").running(OLD).without_load_balancer(), service("web").running(OLD)]);
+    ecs.version(NEW, Behaviour::FailsLoadBalancerHealthCheck);
+    let gehen = gehen_yml_without_urls(&ecs, ENOUGH, &["api", "web"]);
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("web: updated to web:2");
+    // The newest service goes back first, so api's rollback waits for web's slow looks.
+    ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_millis(800)).always());
+    let looks = |view: &View<'_>| {
+        let looks = view.requests().iter().filter(|request| request.body["services"][0] == "api");
+        looks.count()
+    };
+    let before = ecs.view(looks);
+    assert!(ecs.wait_until(Duration::from_secs(30), |view| looks(view) > before));
+    colleague_deploys(&ecs, "api");
+    let run = running.wait();
+    run.exits(1).ends("api", "FAILED").says("left alone: somebody else deployed api:3 meanwhile");
+    assert_eq!(ecs.task_definition_of("api"), "api:3", "{}", run.stderr);
+    assert!(!ecs.writes().contains(&"UpdateService api -> api:1".to_owned()), "{:?}", ecs.writes());
 }
