@@ -235,6 +235,12 @@ impl fmt::Display for Who<'_> {
 
 /// Warns that the credentials end in `left`, while the run may take as long as `longest`.
 pub fn credentials_end_early(left: Duration, longest: Duration) {
+    if left.is_zero() {
+        tracing::warn!(
+            "the AWS credentials have expired, by what their source says: what this run begins may not be undone"
+        );
+        return;
+    }
     tracing::warn!(
         "the AWS credentials end in {}, and this run may take {}: unless they are renewed, what it begins may not be undone",
         duration(left),

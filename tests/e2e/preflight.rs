@@ -395,6 +395,15 @@ fn credentials_that_end_before_the_worst_case_are_told_wherever_they_come_from()
 }
 
 #[test]
+fn credentials_that_have_expired_by_the_environment_are_told_and_tried() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]).with("AWS_CREDENTIAL_EXPIRATION", "2026-01-01T00:00:00+00:00");
+    gehen.deploy(NEW).exits(0).says(
+        "Z warning: the AWS credentials have expired, by what their source says: what this run begins may not be undone\n",
+    );
+}
+
+#[test]
 fn each_service_and_each_check_counts_in_the_worst_case() {
     let ecs = ecs([service("api").running(OLD), service("web").running(OLD).blue_green(7)]);
     let gehen = gehen_yml(&ecs, "timeoutMinutes: 1", &["api", "web"]);
