@@ -179,7 +179,7 @@ fn time_left(end: SystemTime) -> Duration {
 fn longest(snapshots: &[Snapshot<'_>]) -> Duration {
     let check = |snapshot: &Snapshot<'_>| snapshot.service.timeout + snapshot.strategy.takes();
     let forth: Duration = snapshots.iter().map(|snapshot| 2 * PATIENCE + 2 * check(snapshot)).sum();
-    let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout + 2 * check(snapshot)).max();
+    let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot)).max();
     forth + back.unwrap_or_default()
 }
 

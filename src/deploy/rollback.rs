@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Clients,
+    Clients, PATIENCE,
     check::Proof,
     drain::Old,
     preflight::{Snapshot, WayBack},
@@ -26,6 +26,9 @@ use crate::{
     signals::Cancel,
     text::excerpt,
 };
+
+/// A look that is older than this is repeated before a write.
+const OLD_LOOK: Duration = Duration::from_millis(200);
 
 /// An update that was sent in this run.
 pub struct Sent {
@@ -109,11 +112,13 @@ impl Place {
     }
 
     /// Waits for this place's turn, but no longer than a second: one service that ECS is slow to describe must not keep
-    /// the others from going back. Says whether there was anything to wait for, so that a look from before is old.
+    /// the others from going back. Says whether that took so long that a look from before is old.
     async fn turn(self) -> bool {
-        let Some(newer) = self.newer else { return false };
-        let _ = timeout(PACE, newer).await;
-        true
+        let since = Instant::now();
+        if let Some(newer) = self.newer {
+            let _ = timeout(PACE, newer).await;
+        }
+        since.elapsed() >= OLD_LOOK
     }
 }
 
@@ -157,6 +162,13 @@ impl Rollback<'_> {
         report::say(&self.service.name, event);
     }
 
+    /// How long each request of the rollback is tried while ECS stumbles, or stays away: the service's whole timeout, and
+    /// where that is short, as long as the writes of a deploy. It is also time enough for a look to rule out an update
+    /// whose answer was lost.
+    fn patience(&self) -> Duration {
+        self.service.timeout.max(PATIENCE)
+    }
+
     fn previous(&self) -> Returned {
         Returned { to: self.previous.arn.clone(), copy_of: None }
     }
@@ -181,7 +193,7 @@ impl Rollback<'_> {
         {
             return Ok(None);
         }
-        match update(self.clients, self.service, &self.previous.arn, &look, self.service.timeout).await {
+        match update(self.clients, self.service, &self.previous.arn, &look, self.patience()).await {
             Ok(deployment) => Ok(Some((deployment, self.previous()))),
             // Where an answer was lost before, what began by it shows in the look that precedes the next update.
             Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error)) if error.is_inactive() => {
@@ -194,7 +206,7 @@ impl Rollback<'_> {
     /// As [`Self::request`], for a previous task definition that has been deregistered: an identical one is registered.
     async fn request_copy(&self) -> Result<Returning, RolledBack> {
         let copy = self.previous.copy();
-        let patience = self.service.timeout;
+        let patience = self.patience();
         let copy = poll::answered(patience, async || self.clients.ecs.register(self.service, &copy).await).await;
         let copy = copy.map_err(|error| RolledBack::Failed(excerpt(&error.to_string())))?;
         let previous = &self.previous.arn;
@@ -207,10 +219,10 @@ impl Rollback<'_> {
         Ok((deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
     }
 
-    /// StopServiceDeployment; whether ECS took it, for as long as the service's timeout. A refusal is told: the
+    /// StopServiceDeployment; whether ECS took it, for as long as each write of a rollback is tried. A refusal is told: the
     /// deployment may have ended in the meantime, or the role may not stop it.
     async fn stop(&self, arn: &ServiceDeploymentArn) -> bool {
-        let deadline = Instant::now() + self.service.timeout;
+        let deadline = Instant::now() + self.patience();
         let mut backoff = Backoff::default();
         let mut unclear = false;
         loop {
@@ -246,11 +258,8 @@ impl Rollback<'_> {
 
     /// Looks until it is clear whether to request the rollback or to watch one that has begun.
     async fn decided(&self) -> Result<Decided, RolledBack> {
-        // Where the update's answer was lost, it takes so long until a look can rule it out.
-        let timeout = self.service.timeout;
-        let patience = if self.sent.deployment.is_some() { timeout } else { timeout.max(2 * READS_MAY_BE_STALE) };
         let mut unchanged_since: Option<Instant> = None;
-        let decided = self.look_until(patience, |step, look| match step {
+        let decided = self.look_until(self.patience(), |step, look| match step {
             Step::Wait => {
                 // Without an id of ours, a service that stays as it was for so long was never updated.
                 let since = *unchanged_since.get_or_insert_with(Instant::now);
@@ -326,7 +335,7 @@ impl Rollback<'_> {
 
     /// Waits for the rollback that ECS was asked for.
     async fn begun_by_ecs(&self) -> Result<Returning, RolledBack> {
-        let begun = self.look_until(self.service.timeout, |step, _| match step {
+        let begun = self.look_until(self.patience(), |step, _| match step {
             Step::Request | Step::Wait => None,
             Step::Adopt(deployment, by_ecs) => Some(Ok(self.adopted(deployment, by_ecs))),
             Step::Leave(replacement) => Some(Err(RolledBack::Superseded(replacement))),

@@ -16,3 +16,4 @@ mod task_definitions;
 mod twice;
 mod urls;
 mod usage;
+mod when_things_go_wrong;

@@ -309,9 +309,12 @@ fn a_url_that_cannot_be_reached_is_told_with_its_cause_and_the_deploy_goes_on() 
     let refused = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let plain = ecs([]);
     let runs = [
-        (format!("http://127.0.0.1:{}/ping", refused.port()), "Connection refused"),
-        ("http://gehen.invalid/ping".to_owned(), "dns error"),
-        (format!("{}/ping", plain.endpoint().replace("http:", "https:")), "received corrupt message"),
+        (format!("http://127.0.0.1:{}/ping", refused.port()), "connection refused"),
+        ("http://gehen.invalid/ping".to_owned(), "its host name can't be resolved (DNS): "),
+        (
+            format!("{}/ping", plain.endpoint().replace("http:", "https:")),
+            "what listens on that port doesn't speak TLS",
+        ),
     ]
     .map(|(url, cause)| {
         let ecs = ecs([service("api").running(OLD)]);
