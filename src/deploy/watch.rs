@@ -222,10 +222,18 @@ impl<'a> Watch<'a> {
         self.last_answer.borrow().clone()
     }
 
-    /// What was last seen, for the message that a wait is over: the url's answer, the counts and how old they are, why
-    /// tasks of ours stopped, and ECS's newest event.
+    /// What was last seen, for the message that a wait is over: why tasks of ours stopped, the url's answer, the counts and
+    /// how old they are, and ECS's newest events.
     pub async fn explain(&self) -> String {
         let mut facts = Vec::new();
+        match timeout(LAST_QUESTION, self.list_stopping()).await {
+            Ok(Some(())) => {}
+            _ => facts.push("ECS could not be asked why tasks stopped".to_owned()),
+        }
+        if let Some(task) = self.last_failure().await {
+            let stopped = task.stopped.map(|stopped| stopped.to_string()).unwrap_or_default();
+            facts.push(format!("a new task stopped: {}", excerpt(&stopped)));
+        }
         if let Some(answer) = &*self.last_answer.borrow() {
             facts.push(format!("the url {answer}"));
         }
@@ -235,14 +243,6 @@ impl<'a> Watch<'a> {
             }
             Some((look, _)) => facts.push(self.counts(look)),
             None => facts.push("ECS answered no look".to_owned()),
-        }
-        match timeout(LAST_QUESTION, self.list_stopping()).await {
-            Ok(Some(())) => {}
-            _ => facts.push("ECS could not be asked why tasks stopped".to_owned()),
-        }
-        if let Some(task) = self.last_failure().await {
-            let stopped = task.stopped.map(|stopped| stopped.to_string()).unwrap_or_default();
-            facts.push(format!("a new task stopped: {}", excerpt(&stopped)));
         }
         let events = self.last_look().map(|look| look.events).unwrap_or_default();
         let events: Vec<_> = events.iter().take(NEWEST_EVENTS).map(|event| excerpt(&event.message)).collect();
