@@ -70,7 +70,8 @@ pub(super) fn look(operation: &'static str, service: &Service) -> Result<Look, E
 /// How the versions are exchanged, and how long the configured steps and bakes take together
 /// (API_DeploymentConfiguration, API_LinearConfiguration, API_CanaryConfiguration).
 fn strategy(configuration: &DeploymentConfiguration) -> Strategy {
-    let minutes = |count: Option<i32>| Duration::from_mins(u64::try_from(count.unwrap_or(0)).unwrap_or(0));
+    // No step and no bake takes longer than a day (API_DeploymentConfiguration).
+    let minutes = |count: Option<i32>| Duration::from_mins(u64::try_from(count.unwrap_or(0)).unwrap_or(0).min(1440));
     let bake = minutes(configuration.bake_time_in_minutes());
     match configuration.strategy() {
         Some(DeploymentStrategy::BlueGreen) => Strategy::Shifting { name: "blue/green", takes: bake },
