@@ -48,7 +48,7 @@ pub enum What {
     AllServing,
     /// No task of another deployment gets new requests any more.
     OldUnreachable,
-    /// One of its tasks failed.
+    /// One of its tasks failed; noted each time.
     TaskFailed,
     /// ECS gave it up.
     Failed,

@@ -183,9 +183,9 @@ impl Service {
         }
     }
 
-    /// Notes for the truth log that something happened to a deployment; only the first time counts.
+    /// Notes for the truth log that something happened to a deployment; only the first time counts, except of failures.
     pub(crate) fn note(&mut self, now: At, deployment: &str, what: What) {
-        if self.noted.insert((deployment.to_owned(), what)) {
+        if self.noted.insert((deployment.to_owned(), what)) || what == What::TaskFailed {
             let known = self.deployments.iter().find(|other| other.id == deployment);
             let task_definition = known.map(|known| known.blueprint.short.clone()).unwrap_or_default();
             self.happened.push(Happened { at: now, deployment: deployment.to_owned(), task_definition, what });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Lab, text};
-use crate::{behaviour::Behaviour, builder::service};
+use crate::{behaviour::Behaviour, builder::service, model::events::What};
 
 /// The oldest task of a deployment that is gone.
 fn stopped(lab: &mut Lab, deployment: &str) -> Value {
@@ -45,6 +45,16 @@ fn each_failure_has_its_code_and_reason() {
         }
         assert_eq!(lab.deployments()[1], "ACTIVE :1 COMPLETED 2/2 +0", "{behaviour:?}");
     }
+}
+
+#[test]
+fn the_truth_log_holds_every_failure() {
+    let mut lab = Lab::with(service("api").desired(1));
+    lab.version("flaky", Behaviour::FailsFirst { tasks: 2 });
+    lab.deploy("flaky");
+    lab.pass(2000);
+    let happened = &lab.0.service("us-east-1", "staging", "api").expect("the service exists").happened;
+    assert_eq!(happened.iter().filter(|happened| happened.what == What::TaskFailed).count(), 2);
 }
 
 #[test]
