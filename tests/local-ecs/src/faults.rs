@@ -17,7 +17,7 @@ enum Effect {
     Denied,
     ResetBefore,
     ResetAfter,
-    Slow(Duration),
+    None,
     Refused(Failure),
     Answers(Value),
 }
@@ -37,6 +37,7 @@ pub struct Fault {
     region: Option<String>,
     service: Option<String>,
     effect: Effect,
+    delay: Duration,
     extent: Extent,
     skip: u32,
     since: Option<Instant>,
@@ -48,7 +49,7 @@ pub(crate) enum Verdict {
     Answer(Failure),
     DropBefore,
     DropAfter,
-    Delay(Duration),
+    Pass,
     AnswerInstead(Value),
 }
 
@@ -67,6 +68,7 @@ impl Fault {
             region: None,
             service: None,
             effect: Effect::Throttled,
+            delay: Duration::ZERO,
             extent: Extent::Times(1),
             skip: 0,
             since: None,
@@ -109,10 +111,10 @@ impl Fault {
         Self { effect: Effect::ResetAfter, ..self }
     }
 
-    /// The request is held back for so long, then carried out.
+    /// The request is held back for so long, then carried out, or whatever else is told after this.
     #[must_use]
     pub fn slow(self, delay: Duration) -> Self {
-        Self { effect: Effect::Slow(delay), ..self }
+        Self { effect: Effect::None, delay, ..self }
     }
 
     /// The request is carried out, but answered with this and status 200, whatever came of it.
@@ -166,8 +168,14 @@ impl Fault {
         self
     }
 
-    /// Takes notice of a request, and says what is to be done with it.
-    pub(crate) fn strike(&mut self, region: &str, operation: &str, body: &Value, now: Instant) -> Option<Verdict> {
+    /// Takes notice of a request, and says for how long to hold it back and what is to be done with it then.
+    pub(crate) fn strike(
+        &mut self,
+        region: &str,
+        operation: &str,
+        body: &Value,
+        now: Instant,
+    ) -> Option<(Duration, Verdict)> {
         let is = |wanted: &Option<String>, given: &str| wanted.as_deref().is_none_or(|wanted| wanted == given);
         if !is(&self.operation, operation) || !is(&self.region, region) || !self.concerns(body) {
             return None;
@@ -183,7 +191,7 @@ impl Fault {
             Extent::For(time) if now >= since + *time => return None,
             Extent::For(_) | Extent::Always => {}
         }
-        Some(self.verdict(region, operation, body))
+        Some((self.delay, self.verdict(region, operation, body)))
     }
 
     fn concerns(&self, body: &Value) -> bool {
@@ -205,7 +213,7 @@ impl Fault {
             Effect::Refused(failure) => Verdict::Answer(failure.clone()),
             Effect::ResetBefore => Verdict::DropBefore,
             Effect::ResetAfter => Verdict::DropAfter,
-            Effect::Slow(delay) => Verdict::Delay(*delay),
+            Effect::None => Verdict::Pass,
             Effect::Answers(answer) => Verdict::AnswerInstead(answer.clone()),
             Effect::Denied => {
                 let named = |key: &str| body.get(key).and_then(Value::as_str);
@@ -254,6 +262,20 @@ mod tests {
             (0..5).map(|_| fault.strike("us-east-1", "UpdateService", &json!({}), now).is_some()).collect();
         assert_eq!(struck, [false, true, true, false, false]);
         assert!(fault.strike("eu-west-1", "UpdateService", &json!({}), now).is_none());
+    }
+
+    #[test]
+    fn a_request_may_be_late_and_then_go_wrong() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        for (fault, verdict) in [
+            (Fault::on_any().slow(second), "Pass"),
+            (Fault::on_any().slow(second).reset_after(), "DropAfter"),
+            (Fault::on_any().reset_after().slow(second), "Pass"),
+        ] {
+            let struck = fault.set(now).strike("r", "ListTasks", &json!({}), now).expect("it fits any request");
+            assert_eq!((struck.0, format!("{:?}", struck.1).as_str()), (second, verdict));
+        }
     }
 
     #[test]

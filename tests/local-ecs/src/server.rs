@@ -104,7 +104,10 @@ async fn handle(shared: Arc<Shared>, request: Request<IncomingBody>) -> Result<A
 
 /// Lets faults act on a request, then has it carried out.
 async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failure>> {
-    let verdict = shared.now().strike(&incoming);
+    let (delay, verdict) = shared.now().strike(&incoming).unzip();
+    if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+        tokio::time::sleep(delay).await;
+    }
     match verdict {
         Some(Verdict::Answer(failure)) => {
             shared.now().note(incoming, Answer::Error(failure.kind.clone()));
@@ -122,8 +125,7 @@ async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failur
             drop(shared.now().carry_out(incoming, Some(Answer::Ok)));
             return Ok(Ok(answer));
         }
-        Some(Verdict::Delay(delay)) => tokio::time::sleep(delay).await,
-        None => {}
+        Some(Verdict::Pass) | None => {}
     }
     Ok(shared.now().carry_out(incoming, None))
 }

@@ -61,8 +61,8 @@ impl State {
         self.began + at
     }
 
-    /// What a fault makes of a request, if any does.
-    pub(crate) fn strike(&mut self, incoming: &Incoming) -> Option<Verdict> {
+    /// What a fault makes of a request, and after how long, if any does.
+    pub(crate) fn strike(&mut self, incoming: &Incoming) -> Option<(Duration, Verdict)> {
         let Incoming { region, operation, body, .. } = incoming;
         self.faults.iter_mut().find_map(|fault| fault.strike(region, operation, body, Instant::now()))
     }
