@@ -5,9 +5,8 @@ use std::time::Duration;
 use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, View, image, service};
 use serde_json::json;
 
-use crate::{
-    rollbacks::{THEIRS, colleague_deploys},
-    support::{Gehen, NEW, OLD, Run, SHORT, bodies, ecs, ecs_with, gehen_yml, gehen_yml_without_urls},
+use crate::support::{
+    Gehen, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
 };
 
 /// A version that won't do.

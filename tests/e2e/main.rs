@@ -6,6 +6,7 @@ mod support;
 mod config;
 mod deploys;
 mod drains;
+mod failures;
 mod fault_table;
 mod faults;
 mod known_good;

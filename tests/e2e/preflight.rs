@@ -8,9 +8,9 @@ use std::{
 use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image, service};
 use serde_json::{Value, json};
 
-use crate::{
-    rollbacks::{THEIRS, colleague_deploys},
-    support::{NEW, OLD, Run, SHORT, bodies, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls},
+use crate::support::{
+    NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
+    gehen_yml_without_urls,
 };
 
 const OWN: &str = "123456789012";

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use local_ecs::{Behaviour, Fault, LocalEcs, Settings, StopCode, image, service};
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, StopCode, service};
 use serde_json::json;
 
-use crate::support::{NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls};
+use crate::support::{
+    NEW, OLD, Run, SHORT, THEIRS, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls,
+};
 
-/// The version that a colleague deploys.
-pub const THEIRS: &str = "c011ea6";
 /// What a deploy of `api` writes that is undone.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
 
@@ -28,19 +28,6 @@ fn rolls_back(head: &str, behaviour: Behaviour) -> Run {
     let run = gehen_yml(&ecs, head, &["api"]).deploy(NEW);
     assert_rolled_back(&ecs, &run);
     run
-}
-
-/// A colleague's deploy of [`THEIRS`].
-pub fn colleague_deploys(ecs: &LocalEcs, service: &str) {
-    let definition = json!({
-        "family": service,
-        "containerDefinitions": [{"name": service, "image": image(service, THEIRS), "essential": true, "memory": 512,
-            "portMappings": [{"containerPort": 8080, "protocol": "tcp"}]}],
-    });
-    let registered = ecs.call("us-east-1", "RegisterTaskDefinition", definition).expect("a good task definition");
-    let revision = &registered["taskDefinition"]["taskDefinitionArn"];
-    let update = json!({"cluster": "staging", "service": service, "taskDefinition": revision});
-    ecs.call("us-east-1", "UpdateService", update).expect("the service can be updated");
 }
 
 #[test]

@@ -1,19 +1,10 @@
 //! Runs that are cancelled, as CI systems and people cancel them.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, service};
 
-use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls};
-
-/// Sends the signal `name` to the process `id`.
-fn kill(name: &str, id: u32) {
-    let status = Command::new("kill").args(["-s", name, &id.to_string()]).status();
-    assert!(status.expect("kill can be started").success(), "{name} could not be sent to {id}");
-}
+use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill};
 
 /// Starts a deploy of a version that never gets live, and waits until the update has been answered.
 fn in_mid_deploy(ecs: &LocalEcs, gehen: &Gehen) -> Running {

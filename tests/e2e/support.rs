@@ -8,13 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use local_ecs::{LocalEcs, ServiceBuilder, Settings};
+use local_ecs::{LocalEcs, Moment, ServiceBuilder, Settings, What, image};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// The version that runs before a story begins.
 pub const OLD: &str = "01d0000";
 /// The version that a story deploys.
 pub const NEW: &str = "ae30000";
+/// The version that a colleague deploys.
+pub const THEIRS: &str = "c011ea6";
 /// `timeoutMinutes` of three seconds, for stories in which a check runs out of time.
 pub const SHORT: &str = "timeoutMinutes: 0.05";
 
@@ -367,4 +370,34 @@ pub fn rude_server(answer: impl Fn(usize, &mut TcpStream) -> io::Result<()> + Se
         }
     });
     url
+}
+
+/// Sends the signal `name` to the process `id`.
+pub fn kill(name: &str, id: u32) {
+    let status = Command::new("kill").args(["-s", name, &id.to_string()]).status();
+    assert!(status.expect("kill can be started").success(), "{name} could not be sent to {id}");
+}
+
+/// A colleague's deploy of [`THEIRS`].
+pub fn colleague_deploys(ecs: &LocalEcs, service: &str) {
+    let definition = json!({
+        "family": service,
+        "containerDefinitions": [{"name": service, "image": image(service, THEIRS), "essential": true, "memory": 512,
+            "portMappings": [{"containerPort": 8080, "protocol": "tcp"}]}],
+    });
+    let registered = ecs.call("us-east-1", "RegisterTaskDefinition", definition).expect("a good task definition");
+    let revision = &registered["taskDefinition"]["taskDefinitionArn"];
+    let update = json!({"cluster": "staging", "service": service, "taskDefinition": revision});
+    ecs.call("us-east-1", "UpdateService", update).expect("the service can be updated");
+}
+
+/// When this happened to the deployments of `task_definition`, in order.
+pub fn moments(ecs: &LocalEcs, service: &str, task_definition: &str, what: What) -> Vec<Instant> {
+    let is_it = |moment: &Moment| moment.task_definition == task_definition && moment.what == what;
+    ecs.moments(service).into_iter().filter(is_it).map(|moment| moment.at).collect()
+}
+
+/// The writes other than registrations, in order.
+pub fn updates(ecs: &LocalEcs) -> Vec<String> {
+    ecs.writes().into_iter().filter(|write| !write.starts_with("RegisterTaskDefinition")).collect()
 }

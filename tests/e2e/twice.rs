@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use local_ecs::{Behaviour, Fault, LocalEcs, Settings, View, service};
 
-use crate::{
-    rollbacks::colleague_deploys,
-    support::{Gehen, NEW, OLD, Run, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls},
+use crate::support::{
+    Gehen, NEW, OLD, Run, Running, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
 };
 
 /// The version that the other run deploys.

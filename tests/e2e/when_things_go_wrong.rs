@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use local_ecs::{Behaviour, Fault, LocalEcs, Settings, ecr_image, service};
 
-use crate::{
-    rollbacks::colleague_deploys,
-    support::{NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_file, gehen_yml},
-};
+use crate::support::{NEW, OLD, Run, SHORT, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml};
 
 /// What a deploy of `api` writes that goes back.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
