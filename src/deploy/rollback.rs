@@ -299,7 +299,8 @@ impl Rollback<'_> {
             last_error = None;
             backoff.reset();
             let step = match (decide(self.sent, &self.previous.arn, &look), &self.sent.deployment) {
-                (Step::Leave(replacement), Some(ours)) => {
+                (Step::Leave(_) | Step::Adopt(_, false), Some(ours)) => {
+                    let replacement = Replacement::by_primary_of(&look, Some(&ours.id));
                     let replacement = recognise(self.clients, self.service, ours, replacement).await;
                     aside(replacement, self.sent, &self.previous.arn, &look)
                 }

@@ -3,6 +3,7 @@
 mod readme;
 mod support;
 
+mod by_ecs;
 mod config;
 mod deploys;
 mod drains;
