@@ -166,7 +166,8 @@ impl fmt::Display for Event<'_> {
             }
             Self::Displaced(other) => write!(
                 formatter,
-                "this update displaced deployment {} of {}, which somebody else began a moment before",
+                "this update displaced deployment {} of {}, which somebody else began a moment before and which is lost \
+                 now: tell them",
                 other.id, other.task_definition
             ),
         }

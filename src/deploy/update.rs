@@ -12,7 +12,7 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Look, TaskDefinitionArn},
+    ecs::{DeploymentId, Look, SeenDeployment, TaskDefinitionArn},
     poll::Backoff,
     report::{self, Event},
     text::excerpt,
@@ -45,17 +45,18 @@ pub async fn update(
     let deadline = Instant::now() + patience;
     let relieves_all = is_complete(before);
     let before: Vec<_> = before.deployments().map(|deployment| deployment.id.clone()).collect();
+    let begun = |look: &Look, ours: Deployment| {
+        for displaced in displaced(look, &ours, &before) {
+            report::say(&service.name, &Event::Displaced(displaced));
+        }
+        Deployment { relieves_all, ..ours }
+    };
     let mut backoff = Backoff::default();
     let mut unclear = false;
     loop {
         let error = match clients.ecs.update(service, task_definition).await {
             Ok(look) => match since(&look, task_definition, &before) {
-                Since::Ours(deployment) => {
-                    for displaced in look.others.iter().filter(|other| !before.contains(&other.id)) {
-                        report::say(&service.name, &Event::Displaced(displaced));
-                    }
-                    return Ok(Deployment { relieves_all, ..deployment });
-                }
+                Since::Ours(deployment) => return Ok(begun(&look, deployment)),
                 // ECS said yes, so the answer can only be late in showing it.
                 Since::Nothing => Error::unknown("UpdateService", "the answer doesn't show the new deployment"),
                 Since::Another(replacement) => return Err(NotUpdated::Superseded(replacement)),
@@ -70,10 +71,10 @@ pub async fn update(
         loop {
             sleep(backoff.pause()).await;
             let look = clients.ecs.look(service).await;
-            match look.as_ref().map(|look| since(look, task_definition, &before)) {
-                Ok(Since::Ours(deployment)) => return Ok(Deployment { relieves_all, ..deployment }),
-                Ok(Since::Another(replacement)) => return Err(NotUpdated::Superseded(replacement)),
-                Ok(Since::Nothing) if Instant::now() >= shows_by => break,
+            match look.as_ref().map(|look| (look, since(look, task_definition, &before))) {
+                Ok((look, Since::Ours(deployment))) => return Ok(begun(look, deployment)),
+                Ok((_, Since::Another(replacement))) => return Err(NotUpdated::Superseded(replacement)),
+                Ok((_, Since::Nothing)) if Instant::now() >= shows_by => break,
                 _ if Instant::now() >= deadline.max(shows_by) => break,
                 _ => {}
             }
@@ -82,6 +83,18 @@ pub async fn update(
             return Err(NotUpdated::Unclear(error));
         }
     }
+}
+
+/// The deployments in `look` that began after `before` were seen, and that `ours` took the place of.
+fn displaced<'a>(
+    look: &'a Look,
+    ours: &Deployment,
+    before: &[DeploymentId],
+) -> impl Iterator<Item = &'a SeenDeployment> {
+    // One of our own task definition may be of an earlier try of this update.
+    let is_foreign =
+        |other: &&SeenDeployment| !before.contains(&other.id) && other.task_definition != ours.task_definition;
+    look.others.iter().filter(is_foreign)
 }
 
 /// What has begun since the deployments `before` were seen.
@@ -124,6 +137,8 @@ mod tests {
         let late = look(seen("2", 0, InProgress), vec![seen("foreign", 1, InProgress), seen("1", 2, Completed)]);
         let Since::Ours(found) = since(&late, &ours.task_definition, &ours.before) else { panic!("ours is PRIMARY") };
         assert!(found.before.contains(&DeploymentId("foreign".into())));
+        let told: Vec<_> = displaced(&late, &found, &ours.before).map(|other| &*other.id.0).collect();
+        assert_eq!(told, ["foreign"]);
     }
 
     #[test]

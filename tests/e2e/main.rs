@@ -14,6 +14,7 @@ mod known_good;
 mod preflight;
 mod rollbacks;
 mod signals;
+mod superseded;
 mod task_definitions;
 mod twice;
 mod urls;
