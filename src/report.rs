@@ -51,7 +51,9 @@ pub enum Event<'a> {
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
     /// The task definition to return to had been deregistered, and was registered again.
     RegisteredAgain { previous: &'a TaskDefinitionArn, copy: &'a TaskDefinitionArn },
-    /// ECS did not take the request to roll back by itself, and why.
+    /// ECS has not yet taken the request to roll back by itself, and why.
+    NotYetStopped(&'a str),
+    /// ECS did not take it, and why.
     NotStopped(&'a str),
     /// The service goes back without gehen's doing.
     GoesBackByItself { to: &'a TaskDefinitionArn, by_ecs: bool },
@@ -70,6 +72,7 @@ impl Event<'_> {
             | Self::Stumbled(_)
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
+            | Self::NotYetStopped(_)
             | Self::NotStopped(_)
             | Self::RegisteredAgain { .. }
             | Self::GoesBackByItself { .. }
@@ -153,6 +156,7 @@ impl fmt::Display for Event<'_> {
             Self::RegisteredAgain { previous, copy } => {
                 write!(formatter, "{previous} has been deregistered; registered {copy}, which is identical")
             }
+            Self::NotYetStopped(why) => write!(formatter, "{why}; asking again"),
             Self::NotStopped(why) => write!(
                 formatter,
                 "ECS doesn't roll the deployment back on request ({why}); updating the service instead, which starts a \

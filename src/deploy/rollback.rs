@@ -180,7 +180,7 @@ impl Rollback<'_> {
         if matches!(decided, Decided::Request(_)) && place.turn().await {
             decided = self.decided().await?;
         }
-        let look = match decided {
+        let mut look = match decided {
             Decided::Request(look) => look,
             Decided::Adopt(deployment, by_ecs) => return Ok(Some(self.adopted(deployment, by_ecs))),
         };
@@ -189,9 +189,14 @@ impl Rollback<'_> {
         // (API_StopServiceDeployment).
         if let (Strategy::Shifting { .. }, Some(arn)) = (look.strategy, &look.service_deployment)
             && look.primary.rollout == Some(Rollout::InProgress)
-            && self.stop(arn).await
         {
-            return Ok(None);
+            let Some(why) = self.stop(arn).await else { return Ok(None) };
+            // That may have taken a while.
+            look = match self.decided().await? {
+                Decided::Request(look) => look,
+                Decided::Adopt(deployment, by_ecs) => return Ok(Some(self.adopted(deployment, by_ecs))),
+            };
+            self.say(&Event::NotStopped(&why));
         }
         match update(self.clients, self.service, &self.previous.arn, &look, self.patience()).await {
             Ok(deployment) => Ok(Some((deployment, self.previous()))),
@@ -219,28 +224,24 @@ impl Rollback<'_> {
         Ok((deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
     }
 
-    /// StopServiceDeployment; whether ECS took it, for as long as each write of a rollback is tried. A refusal is told: the
+    /// StopServiceDeployment, tried for as long as each request of a rollback. Gives why ECS did not take it, if it didn't: the
     /// deployment may have ended in the meantime, or the role may not stop it.
-    async fn stop(&self, arn: &ServiceDeploymentArn) -> bool {
+    async fn stop(&self, arn: &ServiceDeploymentArn) -> Option<String> {
         let deadline = Instant::now() + self.patience();
         let mut backoff = Backoff::default();
         let mut unclear = false;
         loop {
-            let Err(error) = self.clients.ecs.stop(self.service, arn).await else { return true };
+            let error = self.clients.ecs.stop(self.service, arn).await.err()?;
             let told = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
-            if error.fate == Fate::Refused {
-                // What refuses a repeated request may be that the first one, whose answer was lost, was taken.
-                if unclear && self.is_rolling_back(arn).await {
-                    return true;
-                }
-                self.say(&Event::NotStopped(&told));
-                return false;
+            // What refuses a repeated request may be that the first one, whose answer was lost, was taken.
+            if error.fate == Fate::Refused && unclear && self.is_rolling_back(arn).await {
+                return None;
+            }
+            if error.fate == Fate::Refused || Instant::now() >= deadline {
+                return Some(told);
             }
             unclear |= error.fate == Fate::Unknown;
-            self.say(&Event::Stumbled(&told));
-            if Instant::now() >= deadline {
-                return false;
-            }
+            self.say(&Event::NotYetStopped(&told));
             sleep(backoff.pause()).await;
         }
     }
