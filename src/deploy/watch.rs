@@ -1,6 +1,11 @@
 //! Looks at one service while a phase waits: what each look shows is told when it changes and remembered for the end.
 
-use std::{cell::RefCell, collections::HashMap, fmt::Write as _, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt::Write as _,
+    time::Duration,
+};
 
 use reqwest::Url;
 use tokio::time::{Instant, timeout};
@@ -11,6 +16,7 @@ use super::{
     standing::Deployment,
 };
 use crate::{
+    aws::{Error, Fate},
     config::Service,
     ecs::{Look, Meant, Strategy, Task},
     ping::Answer,
@@ -42,6 +48,8 @@ pub struct Watch<'a> {
     said_of_answers: RefCell<Said>,
     said_of_events: RefCell<Said>,
     said_of_stages: RefCell<Said>,
+    /// Whether ECS has refused to tell stages, which is then not asked again.
+    hides_stages: Cell<bool>,
     backoff: RefCell<Backoff>,
     backoff_of_tasks: RefCell<Backoff>,
     /// The newest service event that has been read.
@@ -88,6 +96,7 @@ impl<'a> Watch<'a> {
             said_of_answers: RefCell::default(),
             said_of_events: RefCell::default(),
             said_of_stages: RefCell::default(),
+            hides_stages: Cell::default(),
             backoff: RefCell::default(),
             backoff_of_tasks: RefCell::default(),
             newest_event: RefCell::default(),
@@ -163,7 +172,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The answer of a request about tasks. One that failed says nothing about the deployment; it is told.
-    fn noted<T>(&self, answer: Result<T, crate::aws::Error>) -> Option<T> {
+    fn noted<T>(&self, answer: Result<T, Error>) -> Option<T> {
         match answer {
             Ok(answer) => {
                 self.backoff_of_tasks.borrow_mut().reset();
@@ -191,12 +200,16 @@ impl<'a> Watch<'a> {
     /// Tells in which stage a deployment is that has stages: blue/green, linear or canary. `look` shows it as PRIMARY.
     pub async fn say_stage(&self, look: &Look) {
         let (Strategy::Shifting { name, .. }, Some(arn)) = (look.strategy, &look.service_deployment) else { return };
+        if self.hides_stages.get() {
+            return;
+        }
         let line = match self.clients.ecs.service_deployment(self.service, arn).await {
             Ok(seen) => match seen.stage {
                 Some(stage) => format!("the {name} deployment is at stage {}", excerpt(&stage)),
                 None => return,
             },
             Err(error) => {
+                self.hides_stages.set(error.fate == Fate::Refused);
                 let error = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
                 format!("the stage of the {name} deployment can't be told: {error}")
             }
