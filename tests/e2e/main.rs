@@ -17,6 +17,7 @@ mod signals;
 mod superseded;
 mod task_definitions;
 mod twice;
+mod untypical;
 mod urls;
 mod usage;
 mod when_things_go_wrong;
