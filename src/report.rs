@@ -57,6 +57,8 @@ pub enum Event<'a> {
     NotStopped(&'a str),
     /// The service goes back without gehen's doing.
     GoesBackByItself { to: &'a TaskDefinitionArn, by_ecs: bool },
+    /// ECS has begun the rollback that it was asked for.
+    GoesBackAsAsked { to: &'a TaskDefinitionArn },
     /// The update took the place of a deployment that somebody else began a moment before.
     Displaced(&'a SeenDeployment),
 }
@@ -167,6 +169,9 @@ impl fmt::Display for Event<'_> {
             }
             Self::GoesBackByItself { to, by_ecs: false } => {
                 write!(formatter, "a deployment of {to} has begun already; watching until it is proven")
+            }
+            Self::GoesBackAsAsked { to } => {
+                write!(formatter, "ECS rolls back to {to}, as asked; watching until that is proven")
             }
             Self::Displaced(other) => write!(
                 formatter,
@@ -413,13 +418,15 @@ impl fmt::Display for Now<'_> {
         let Self(Some(look), ended) = self else {
             return formatter.write_str("ECS could not be asked what runs now");
         };
-        let running: Vec<_> = look
-            .deployments()
-            .filter(|deployment| deployment.running > 0)
-            .map(|seen| {
-                format!("{} of {}", counted(seen.running, "task"), Conclusion(ended).named(&seen.task_definition))
-            })
-            .collect();
+        let mut running: Vec<(&TaskDefinitionArn, usize)> = Vec::new();
+        for seen in look.deployments().filter(|deployment| deployment.running > 0) {
+            match running.iter_mut().find(|(known, _)| *known == &seen.task_definition) {
+                Some((_, tasks)) => *tasks += seen.running,
+                None => running.push((&seen.task_definition, seen.running)),
+            }
+        }
+        let named = |(of, tasks)| format!("{} of {}", counted(tasks, "task"), Conclusion(ended).named(of));
+        let running: Vec<_> = running.into_iter().map(named).collect();
         if running.is_empty() {
             return write!(formatter, "now no task runs; {} is to run", look.primary.task_definition);
         }

@@ -74,6 +74,9 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             return ControlFlow::Break(Seen::GivenUp(why));
         }
         if !counts_agree(&look, ours.relieves_all, proof, old) {
+            if let Some(why) = lacks_completed(&look, ours.relieves_all, proof, old) {
+                watch.say_awaited(&format!("ECS says COMPLETED: {why}"));
+            }
             return ControlFlow::Continue(PACE);
         }
         match asked {
@@ -157,6 +160,12 @@ fn needs_completed(look: &Look, relieves_all: bool, proof: &Proof) -> Option<&'s
     }
 }
 
+/// Why ECS's COMPLETED is needed, where no old task is left and that is still to come.
+fn lacks_completed(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> Option<&'static str> {
+    let is_open = old_tasks(look, old) == 0 && look.primary.rollout == Some(Rollout::InProgress);
+    needs_completed(look, relieves_all, proof).filter(|_| is_open)
+}
+
 /// How many tasks that must be gone run, or are about to.
 fn old_tasks(look: &Look, old: Old) -> usize {
     let welcome = |other: &SeenDeployment| {
@@ -229,9 +238,7 @@ async fn leaving(watch: &Watch<'_>, ours: &Deployment, old: Old) -> usize {
 /// What there was to wait for at the end: old tasks that still run, or ECS's COMPLETED.
 async fn remaining(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> String {
     if let Some(look) = watch.last_look()
-        && old_tasks(&look, old) == 0
-        && look.primary.rollout == Some(Rollout::InProgress)
-        && let Some(why) = needs_completed(&look, ours.relieves_all, proof)
+        && let Some(why) = lacks_completed(&look, ours.relieves_all, proof, old)
     {
         return format!("ECS has not said COMPLETED ({why}); a higher timeoutMinutes waits longer");
     }

@@ -253,8 +253,7 @@ impl Rollback<'_> {
 
     fn adopted(&self, deployment: Deployment, by_ecs: bool) -> Returning {
         self.say(&Event::GoesBackByItself { to: &deployment.task_definition, by_ecs });
-        let to = deployment.task_definition.clone();
-        (deployment, Returned { to, copy_of: None })
+        returning(deployment)
     }
 
     /// Looks until it is clear whether to request the rollback or to watch one that has begun.
@@ -339,7 +338,10 @@ impl Rollback<'_> {
     async fn begun_by_ecs(&self) -> Result<Returning, RolledBack> {
         let begun = self.look_until(self.patience(), |step, _| match step {
             Step::Request | Step::Wait => None,
-            Step::Adopt(deployment, by_ecs) => Some(Ok(self.adopted(deployment, by_ecs))),
+            Step::Adopt(deployment, _) => {
+                self.say(&Event::GoesBackAsAsked { to: &deployment.task_definition });
+                Some(Ok(returning(deployment)))
+            }
             Step::Leave(replacement) => Some(Err(RolledBack::Superseded(replacement))),
         });
         match begun.await {
@@ -348,6 +350,12 @@ impl Rollback<'_> {
             Err(Some(error)) => Err(RolledBack::Failed(could_not_ask(&error))),
         }
     }
+}
+
+/// A deployment that takes a service back without our update, and to what.
+fn returning(deployment: Deployment) -> Returning {
+    let to = deployment.task_definition.clone();
+    (deployment, Returned { to, copy_of: None })
 }
 
 /// Why a rollback was not requested.

@@ -48,6 +48,7 @@ pub struct Watch<'a> {
     said_of_answers: RefCell<Said>,
     said_of_events: RefCell<Said>,
     said_of_stages: RefCell<Said>,
+    said_of_awaited: RefCell<Said>,
     /// Whether ECS has refused to tell stages, which is then not asked again.
     hides_stages: Cell<bool>,
     backoff: RefCell<Backoff>,
@@ -96,6 +97,7 @@ impl<'a> Watch<'a> {
             said_of_answers: RefCell::default(),
             said_of_events: RefCell::default(),
             said_of_stages: RefCell::default(),
+            said_of_awaited: RefCell::default(),
             hides_stages: Cell::default(),
             backoff: RefCell::default(),
             backoff_of_tasks: RefCell::default(),
@@ -215,6 +217,11 @@ impl<'a> Watch<'a> {
             }
         };
         self.said_of_stages.borrow_mut().say(self.service, line);
+    }
+
+    /// Tells what there is to wait for when nothing moves any more.
+    pub fn say_awaited(&self, what: &str) {
+        self.said_of_awaited.borrow_mut().say(self.service, format!("waiting until {what}"));
     }
 
     /// One request of the url.

@@ -148,6 +148,7 @@ fn alarms_that_ecs_watches_for_longer_than_the_timeout_leave_the_new_version_liv
     run.exits(2).ends("api", "LIVE, BUT NOT DRAINED");
     let end = run.end_of("api");
     assert!(end.contains("ECS has not said COMPLETED (until then its alarms can end the deployment)"), "{end}");
+    run.says("waiting until ECS says COMPLETED: until then its alarms can end the deployment");
     assert_eq!((updates(&ecs), ecs.runs("api")), (THERE.map(String::from).to_vec(), NEW.into()));
 }
 

@@ -154,6 +154,7 @@ fn tasks_that_crash_during_the_bake_have_ecs_asked_to_roll_back() {
     break_it(&ecs);
     let run = running.wait();
     run.exits(1).ends("api", &format!("ROLLED BACK to api:1 ({OLD})")).says("proven live again").says("exited with 7");
+    run.says("ECS rolls back to api:1, as asked; ").never_says("by itself");
     assert_eq!((updates(&ecs), ecs.runs("api")), (THERE_AND_STOPPED.map(String::from).to_vec(), OLD.into()));
 }
 
