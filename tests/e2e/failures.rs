@@ -197,7 +197,7 @@ fn ten_tasks_that_seemed_to_run_and_then_crash_end_the_deploy_at_the_third() {
 fn tasks_that_fail_health_checks_or_cannot_start_end_the_deploy_at_the_third() {
     let second = Duration::from_secs(1);
     let slow = Settings { unhealthy_after: second / 2, healthy_after: second, ..Settings::fast() };
-    let spaced = Settings { failure_spacing: second / 2, longest_spacing: 2 * second, ..Settings::fast() };
+    let spaced = Settings { failure_spacing: second / 2, longest_spacing: 60 * second, ..Settings::fast() };
     let balancer = Behaviour::FailsLoadBalancerHealthCheck;
     let mut all = failing(&slow, [1], &balancer, plain, with_url);
     all.extend(failing(&slow, [2], &balancer, plain, without_url));
@@ -211,6 +211,7 @@ fn tasks_that_fail_health_checks_or_cannot_start_end_the_deploy_at_the_third() {
     for run in noticed_at(3, all) {
         run.says("a new task stopped: Task failed container health checks");
     }
+    // The fourth comes only more than four seconds after the third.
     for run in noticed_at(3, failing(&spaced, [1], &Behaviour::ResourceInitialization, plain, with_url)) {
         run.says("a new task stopped: ResourceInitializationError: unable to pull secrets");
     }
@@ -304,6 +305,8 @@ fn trouble_with_placing_tasks_is_told_as_it_happens_and_waited_out() {
         let deploy =
             with_url(&ecs).start(&["-gitsha", NEW]).until_it_says("ECS says: (service api) was unable to place a task");
         assert_eq!(updates(&ecs), [THERE_AND_BACK[0]]);
+        let are_placed = |view: &View<'_>| !view.tasks("api").iter().any(|task| task["lastStatus"] == "PROVISIONING");
+        assert!(ecs.wait_until(LONG, are_placed));
         ecs.version(NEW, Behaviour::Healthy);
         let pending = ecs.view(|view| view.tasks("api")).into_iter().filter(|task| task["lastStatus"] == "PENDING");
         pending.filter_map(|task| task["taskArn"].as_str().map(str::to_owned)).for_each(|task| stop_task(&ecs, &task));
