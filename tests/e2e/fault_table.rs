@@ -17,7 +17,7 @@ const PAST_THE_ATTEMPT: Duration = Duration::from_secs(11);
 /// `timeoutMinutes` of half a minute: every fault has ended long before.
 const HALF_A_MINUTE: &str = "timeoutMinutes: 0.5";
 /// How many deploys run at the same time; they mostly wait.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 32;
 
 /// The ways in which a request can go wrong without being refused. Each ends by itself.
 fn faults(operation: &str) -> [(&'static str, Fault); 5] {
@@ -46,7 +46,7 @@ enum Story {
 /// that the history of its service deployments is asked; its images come through a pull-through cache. `web` is deployed
 /// blue/green.
 fn stage(story: Story) -> LocalEcs {
-    let settings = Settings { alarm_bake: Duration::from_secs(4), ..Settings::fast() };
+    let settings = Settings { alarm_bake: Duration::from_secs(2), ..Settings::fast() };
     let ecs = ecs_with(
         settings,
         [

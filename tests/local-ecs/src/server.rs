@@ -40,7 +40,7 @@ use crate::{
 type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// How often the model is brought to the present when nobody asks.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(50);
 
 /// What stands before the operation in `X-Amz-Target`, for each service of AWS.
 const TARGETS: [(&str, &str); 2] =
