@@ -236,7 +236,7 @@ impl Bench {
                 Err(_) => {}
                 Ok(Ok(ended)) => ended.iter().for_each(|ended| assert!(!report::conclusion(ended).is_empty())),
                 Ok(Err(NotBegun::Problems(problems))) => {
-                    assert!(!problems.is_empty(), "a run that doesn't begin says why")
+                    assert!(!problems.is_empty(), "a run that doesn't begin says why");
                 }
                 Ok(Err(NotBegun::Cancelled(_))) => panic!("nobody cancelled"),
             }

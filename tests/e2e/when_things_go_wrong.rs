@@ -100,7 +100,7 @@ fn ecs_rolls_back_by_itself() {
 
 #[test]
 fn a_blue_green_deployment_fails_before_its_bake_time_is_over() {
-    let settings = Settings { bake_minute: Duration::from_secs(60), ..Settings::fast() };
+    let settings = Settings { bake_minute: Duration::from_mins(1), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD).blue_green(1)]);
     let gehen = gehen_yml(&ecs, "timeoutMinutes: 1", &["api"]);
     let run = gehen.start(&["-gitsha", NEW]).until_it_says("at stage BAKE_TIME");
