@@ -74,7 +74,7 @@ impl<'a> Ecr<'a> {
     pub async fn find(&self, reference: &str) -> Found {
         let image = Image::parse(reference);
         let Some(repository) = Repository::of(image.name) else {
-            return Found::CannotTell("it isn't in Amazon ECR".to_owned());
+            return Found::CannotTell("not in Amazon ECR".to_owned());
         };
         let client = self.client(repository.region);
         let found = poll::answered(PATIENCE, async || find(&client, repository, &image).await);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     deploy::{Replacement, RolledBack},
-    ecs::{Look, TaskDefinitionArn},
+    ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
 };
 
@@ -14,6 +14,8 @@ pub struct Ended {
     pub service: String,
     /// How it ended.
     pub outcome: Outcome,
+    /// Somebody else's deployments that the update took the place of.
+    pub displaced: Vec<SeenDeployment>,
     /// What ECS shows of it at the end of the run, if it could be asked.
     pub last_look: Option<Look>,
     /// The task definitions that were known before the run, with their versions for people.

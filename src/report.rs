@@ -80,7 +80,7 @@ impl Event<'_> {
             | Self::GoesBackByItself { .. }
             | Self::Displaced(_) => Level::WARN,
             Self::Remark(remark) => match remark {
-                Remark::ImageUnknown(..) | Remark::Deregistered(_) | Remark::HasCompleted(_) => Level::INFO,
+                Remark::ImagesUnknown(..) | Remark::Deregistered(_) | Remark::HasCompleted(_) => Level::INFO,
                 _ => Level::WARN,
             },
             _ => Level::INFO,
@@ -225,8 +225,10 @@ impl fmt::Display for Remark {
                 "image {} is gone from ECR: if this run fails, no task of the version to return to can start",
                 excerpt(image)
             ),
-            Self::ImageUnknown(image, why) => {
-                write!(formatter, "whether image {} exists can't be told ({why}); going on", excerpt(image))
+            Self::ImagesUnknown(images, why) => {
+                let (noun, verb) = if images.len() == 1 { ("image", "exists") } else { ("images", "exist") };
+                let images: Vec<_> = images.iter().map(|image| excerpt(image)).collect();
+                write!(formatter, "whether {noun} {} {verb} can't be told ({why}); going on", images.join(", "))
             }
         }
     }
@@ -314,7 +316,8 @@ pub fn summary(ended: &[Ended]) {
 
 /// How one service ended, in one or more lines.
 pub fn conclusion(ended: &Ended) -> String {
-    Conclusion(ended).to_string()
+    let displaced = ended.displaced.iter().map(|other| format!("\nwarning: {}", Event::Displaced(other)));
+    Conclusion(ended).to_string() + &displaced.collect::<String>()
 }
 
 /// The last lines about one service.

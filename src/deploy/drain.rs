@@ -70,7 +70,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             Standing::Primary(primary) => primary,
         };
         watch.say_stage(&look).await;
-        if let Some(why) = watch.failure(&look, true).await {
+        if let Some(why) = watch.failure(&look, matches!(proof, Proof::Url { .. })).await {
             return ControlFlow::Break(Seen::GivenUp(why));
         }
         if !counts_agree(&look, ours.relieves_all, proof, old) {

@@ -41,7 +41,7 @@ use crate::{
     aws::Error,
     config::Service,
     ecr::Ecr,
-    ecs::Ecs,
+    ecs::{Ecs, SeenDeployment},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     ping::Ping,
@@ -135,8 +135,10 @@ pub async fn deploy(
         let turn = turns.next();
         let (rollback, undoing) = rollbacks.next().flatten().unzip();
         let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
+        let ours = turn.as_ref().and_then(|turn| turn.sent.as_ref()?.deployment.as_ref());
+        let displaced = ours.map(|ours| ours.displaced.clone()).unwrap_or_default();
         let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &why));
-        conclude(clients, snapshot, outcome, took, patience)
+        conclude(clients, snapshot, outcome, displaced, took, patience)
     });
     let conclusions: Vec<_> = conclusions.collect();
     Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
@@ -339,6 +341,7 @@ async fn conclude(
     clients: &Clients<'_>,
     snapshot: &Snapshot<'_>,
     outcome: Outcome,
+    displaced: Vec<SeenDeployment>,
     took: Duration,
     patience: Duration,
 ) -> Ended {
@@ -348,6 +351,7 @@ async fn conclude(
     Ended {
         service: service.name.clone(),
         outcome,
+        displaced,
         last_look,
         known: snapshot.versions(),
         version: snapshot.version.clone(),

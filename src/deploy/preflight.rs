@@ -1,5 +1,7 @@
 //! Preflight: what a service runs now, what deploying would change, what to return to, and what stands in the way.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::{join, join_all};
 use reqwest::Url;
 
@@ -75,8 +77,8 @@ pub enum Remark {
     UrlShowsNoVersion(Url, Answer),
     /// An image of the version to return to is gone.
     PreviousImageGone(String),
-    /// Whether an image exists can't be told, and why.
-    ImageUnknown(String, String),
+    /// Whether these images exist can't be told, and why.
+    ImagesUnknown(Vec<String>, String),
 }
 
 /// What keeps a service from being deployed: what is wrong, and the way out where one is known.
@@ -248,7 +250,8 @@ async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<
     let old = snapshot.previous().into_iter().flat_map(TaskDefinition::images);
     let old = old.map(async |image| (image, clients.ecr.find(image).await));
     let (new, old) = join(join_all(new), join_all(old)).await;
-    let (mut problems, mut remarks) = (Vec::new(), Vec::new());
+    let mut problems = Vec::new();
+    let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (change, found) in new {
         match found {
             Found::There => {}
@@ -256,9 +259,10 @@ async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<
                 what: format!("there is no image {} for container `{}`", change.to, change.container),
                 hint: Some("push the image first, and check -gitsha".to_owned()),
             }),
-            Found::CannotTell(why) => remarks.push(Remark::ImageUnknown(change.to.clone(), why)),
+            Found::CannotTell(why) => unknown.entry(why).or_default().push(change.to.clone()),
         }
     }
+    let mut remarks: Vec<_> = unknown.into_iter().map(|(why, images)| Remark::ImagesUnknown(images, why)).collect();
     let gone = old.into_iter().filter(|(_, found)| *found == Found::Missing);
     remarks.extend(gone.map(|(image, _)| Remark::PreviousImageGone(image.to_owned())));
     (problems, remarks)

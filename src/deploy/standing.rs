@@ -19,6 +19,8 @@ pub struct Deployment {
     pub strategy: Strategy,
     /// The service deployment that it is part of, where ECS said so.
     pub service_deployment: Option<ServiceDeploymentArn>,
+    /// Somebody else's deployments that it took the place of, in the gap between the last look and the update.
+    pub displaced: Vec<SeenDeployment>,
 }
 
 impl Deployment {
@@ -31,6 +33,7 @@ impl Deployment {
             relieves_all,
             strategy: look.strategy,
             service_deployment: look.service_deployment.clone(),
+            displaced: Vec::new(),
         }
     }
 }
@@ -111,6 +114,7 @@ pub(super) mod tests {
             relieves_all: true,
             strategy: Strategy::Rolling,
             service_deployment: None,
+            displaced: Vec::new(),
         }
     }
 

@@ -46,10 +46,11 @@ pub async fn update(
     let relieves_all = is_complete(before);
     let before: Vec<_> = before.deployments().map(|deployment| deployment.id.clone()).collect();
     let begun = |look: &Look, ours: Deployment| {
-        for displaced in displaced(look, &ours, &before) {
+        let displaced: Vec<_> = displaced(look, &ours, &before).cloned().collect();
+        for displaced in &displaced {
             report::say(&service.name, &Event::Displaced(displaced));
         }
-        Deployment { relieves_all, ..ours }
+        Deployment { relieves_all, displaced, ..ours }
     };
     let mut backoff = Backoff::default();
     let mut unclear = false;

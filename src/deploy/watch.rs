@@ -29,8 +29,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often the tasks that stop are listed while neither the counts nor the events of the service change.
 const UNCHANGED: Duration = Duration::from_secs(3);
-/// How long it may take to find out, for a last message, why tasks stopped.
-const LAST_QUESTION: Duration = Duration::from_secs(10);
+/// How long it may take to find out, for a last message, why tasks stopped: a rollback may wait for it.
+const LAST_QUESTION: Duration = Duration::from_secs(3);
 /// How many of the newest service events a last message carries.
 const NEWEST_EVENTS: usize = 3;
 

@@ -233,11 +233,15 @@ impl fmt::Display for Stopped {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.reason)?;
         for (name, exit_code, reason) in &self.containers {
+            let reason = reason.as_deref().filter(|reason| *reason != self.reason);
+            if exit_code.is_none() && reason.is_none() {
+                continue;
+            }
             write!(formatter, "; container `{name}`")?;
             if let Some(code) = exit_code {
                 write!(formatter, " exited with {code}")?;
             }
-            if let Some(reason) = reason.as_deref().filter(|reason| *reason != self.reason) {
+            if let Some(reason) = reason {
                 write!(formatter, ": {reason}")?;
             }
         }

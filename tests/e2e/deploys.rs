@@ -46,7 +46,7 @@ fn a_deploy_tells_its_story() {
         story,
         "\
 TIME api: runs api:1 (01d0000)
-TIME api: whether image registry.example.com/api:ae30000 exists can't be told (it isn't in Amazon ECR); going on
+TIME api: whether image registry.example.com/api:ae30000 exists can't be told (not in Amazon ECR); going on
 TIME api: registered api:2: registry.example.com/api:01d0000 -> registry.example.com/api:ae30000
 TIME api: updated to api:2: deployment ecs-svc/ID
 TIME api: deploy check: waiting up to 5 min until http://127.0.0.1:PORT/lb/us-east-1/staging/api/ping shows ae30000

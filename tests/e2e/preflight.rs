@@ -258,11 +258,12 @@ fn a_repository_that_is_not_there_yet_or_fills_itself_does_not_block() {
             ecr_image(OWN, US, "nowhere", NEW),
             "ecr:BatchGetImage: RepositoryNotFoundException: The repository with name 'nowhere' does not exist in the registry with id '123456789012'",
         ),
-        (format!("public.ecr.aws/team/api:{NEW}"), "it isn't in Amazon ECR"),
-        (format!("nginx:{NEW}"), "it isn't in Amazon ECR"),
     ] {
         run.says(&format!("Z api: whether image {image} exists can't be told ({why}); going on\n"));
     }
+    run.says(&format!(
+        "Z api: whether images public.ecr.aws/team/api:{NEW}, nginx:{NEW} exist can't be told (not in Amazon ECR); going on\n"
+    ));
     assert_eq!(ecs.runs("api"), NEW);
 }
 

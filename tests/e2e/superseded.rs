@@ -164,6 +164,8 @@ fn a_deployment_that_the_update_displaced_in_the_gap_is_told() {
         let ecs = ecs([service("api").running(OLD)]);
         let run = displaces(&ecs, 0, "registered api:2", update);
         run.exits(0).ends("api", &format!("DEPLOYED {NEW}"));
+        let end = run.end_of("api");
+        assert!(end.contains("\nwarning: this update displaced deployment ecs-svc/"), "{end}");
         assert_eq!((updates(&ecs), ecs.runs("api")), (vec!["UpdateService api -> api:2".into()], NEW.into()));
     }
 }
