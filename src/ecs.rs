@@ -1,4 +1,4 @@
-//! The only module that names the AWS SDK: one method per ECS operation that gehen uses, and gehen's own types out of
+//! The only module that names the SDK of Amazon ECS: one method per ECS operation that gehen uses, and gehen's own types out of
 //! its answers. It decides nothing and repeats nothing.
 
 mod answers;
@@ -19,8 +19,8 @@ use aws_smithy_types::body::SdkBody;
 
 pub use definition::{Registration, TaskDefinition};
 pub use seen::{
-    DeploymentId, ImageChange, Look, Meant, Progress, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn,
-    StopCode, Stopped, Strategy, Task, TaskDefinitionArn,
+    DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, StopCode,
+    Stopped, Strategy, Task, TaskDefinitionArn,
 };
 
 use self::answers::look;

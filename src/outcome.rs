@@ -16,8 +16,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Somebody else's deployments that the update took the place of.
     pub displaced: Vec<SeenDeployment>,
-    /// What ECS shows of it at the end of the run, if it could be asked.
-    pub last_look: Option<Look>,
+    /// What ECS shows of it at the end of the run, or why that isn't known.
+    pub last_look: Result<Look, String>,
     /// The task definitions that were known before the run, with their versions for people.
     pub known: Vec<(TaskDefinitionArn, String)>,
     /// The version that was to be deployed.

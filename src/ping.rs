@@ -14,7 +14,9 @@ use reqwest::{
 };
 
 use self::cause::{CONNECT_LIMIT, NoAnswer};
-use crate::{git_sha::GitSha, text::excerpt};
+use tokio::time::sleep;
+
+use crate::{git_sha::GitSha, poll::PACE, text::excerpt};
 
 /// A body that may be a Git SHA is no longer than this, white space included.
 const LONGEST_BODY: usize = 256;
@@ -76,13 +78,14 @@ impl Ping {
         Ok(Self { client })
     }
 
-    /// Requests `url` up to three times, until it gives a 2xx answer.
+    /// Requests `url` up to three times, a second apart, until it gives a 2xx answer.
     pub async fn get_patiently(&self, url: &Url, limit: Duration) -> Answer {
         for _ in 0..2 {
             let answer = self.get(url, limit).await;
             if !matches!(answer, Answer::Failed(_)) {
                 return answer;
             }
+            sleep(PACE).await;
         }
         self.get(url, limit).await
     }

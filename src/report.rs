@@ -327,13 +327,14 @@ impl fmt::Display for Conclusion<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ended { outcome, last_look, known, version, took, way_back, .. } = self.0;
         let took = duration(*took);
-        let now = Now(last_look.as_ref(), self.0);
+        let now = Now(last_look, self.0);
         let before = known.first().map(|(before, _)| self.named(before)).unwrap_or_default();
         match outcome {
             Outcome::Deployed { task_definition, leaving } => {
                 write!(formatter, "DEPLOYED {version} as {task_definition} in {took}; {now}")?;
-                if *leaving > 0 {
-                    let balanced = last_look.as_ref().is_some_and(|look| look.load_balanced);
+                // They were counted when the drain check passed; the service may have had time since.
+                if *leaving > 0 && last_look.as_ref().is_ok_and(|look| !look.others.is_empty()) {
+                    let balanced = last_look.as_ref().is_ok_and(|look| look.load_balanced);
                     let delay = if balanced { ", for the load balancer's deregistration delay" } else { "" };
                     write!(formatter, "; {} out of reach and still ending{delay}", counted(*leaving, "old task"))?;
                 }
@@ -341,8 +342,8 @@ impl fmt::Display for Conclusion<'_> {
             }
             Outcome::Undetermined { task_definition, remaining } => write!(
                 formatter,
-                "LIVE, BUT NOT DRAINED after {took}: {version} is live as {task_definition}, and the time for the old \
-                 version to go ran out; {now}\nwhy: {remaining}"
+                "LIVE, BUT NOT DRAINED after {took}: {version} was seen live as {task_definition}, and the time for the \
+                 old version to go ran out; {now}\nwhy: {remaining}"
             ),
             Outcome::RolledBack { why, rollback } => {
                 match rollback {
@@ -386,7 +387,7 @@ impl fmt::Display for Conclusion<'_> {
             Outcome::Kept { task_definition, nothing, why } => write!(
                 formatter,
                 "NOT ROLLED BACK after {took}: {version} stays live as {task_definition}: there is nothing to return to \
-                 ({nothing}); {now}\nwhy: {why}"
+                 ({nothing}); {now}\nwhy: {why}\nto deploy another revision, name it in: {way_back}"
             ),
             Outcome::NotUpdated { why } => write!(formatter, "NOT UPDATED after {took}; {now}\nwhy: {why}"),
             Outcome::Superseded(by) => write!(formatter, "LEFT ALONE after {took}: {} meanwhile; {now}", Who(by)),
@@ -414,12 +415,14 @@ impl Conclusion<'_> {
 }
 
 /// What ECS showed at the end of the run.
-struct Now<'a>(Option<&'a Look>, &'a Ended);
+struct Now<'a>(&'a Result<Look, String>, &'a Ended);
 
 impl fmt::Display for Now<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Some(look), ended) = self else {
-            return formatter.write_str("ECS could not be asked what runs now");
+        let Self(look, ended) = self;
+        let look = match look {
+            Ok(look) => look,
+            Err(why) => return write!(formatter, "what runs now is not known: {}", excerpt(why)),
         };
         let mut running: Vec<(&TaskDefinitionArn, usize)> = Vec::new();
         for seen in look.deployments().filter(|deployment| deployment.running > 0) {

@@ -1,16 +1,21 @@
 //! Whether the user or the CI system wants the run to end: SIGINT, SIGTERM, SIGHUP, and under CI the parent's death.
 
-use std::{cell::Cell, io::IsTerminal as _};
+use std::{cell::Cell, io::IsTerminal as _, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
+    time::Instant,
 };
 
 /// The signals that end a run, by name and number.
 const ENDING: [(&str, SignalKind); 3] =
     [("SIGINT", SignalKind::interrupt()), ("SIGTERM", SignalKind::terminate()), ("SIGHUP", SignalKind::hangup())];
+
+/// A terminal sends Ctrl-C to a whole group of processes, and some of them pass it on: what comes so soon after the first
+/// is the same.
+const SAME_CTRL_C: Duration = Duration::from_millis(500);
 
 /// Knows whether a signal has asked for the end of the run.
 #[derive(Default)]
@@ -68,6 +73,7 @@ impl Listener {
         if self.orphaned {
             cancel.cancel("the death of the process that started gehen");
         }
+        let mut interrupted: Option<Instant> = None;
         loop {
             let received = self.signals.iter_mut().map(|(name, signal)| {
                 Box::pin(async {
@@ -75,13 +81,19 @@ impl Listener {
                     *name
                 })
             });
+            let received: Vec<_> = received.collect();
+            if received.is_empty() {
+                return std::future::pending().await; // All of them were ignored from the start.
+            }
             let (name, ..) = futures_util::future::select_all(received).await;
-            if cancel.is_cancelled() {
-                if name == "SIGINT" && std::io::stdin().is_terminal() {
+            if !cancel.is_cancelled() {
+                cancel.cancel(name);
+            }
+            if name == "SIGINT" && std::io::stdin().is_terminal() {
+                if interrupted.is_some_and(|first| first.elapsed() >= SAME_CTRL_C) {
                     return;
                 }
-            } else {
-                cancel.cancel(name);
+                interrupted.get_or_insert_with(Instant::now);
             }
         }
     }

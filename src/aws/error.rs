@@ -108,7 +108,12 @@ where
             Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => Fate::Deferred,
             _ => Fate::Refused,
         },
-        SdkError::ServiceError(answer) if answer.raw().status().as_u16() < 500 => Fate::Refused,
+        SdkError::ServiceError(answer) => match answer.raw().status().as_u16() {
+            429 => Fate::Deferred,
+            408 | 500.. => Fate::Unknown,
+            _ if code.starts_with("RequestTimeout") => Fate::Unknown,
+            _ => Fate::Refused,
+        },
         _ => Fate::Unknown,
     };
     let message = if code.is_empty() {

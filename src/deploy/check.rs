@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     replaced::Replacement,
-    standing::{Deployment, Standing, judge},
+    standing::{Deployment, Standing},
     watch::Watch,
 };
 use crate::{
@@ -52,17 +52,17 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, patience
                 Ok(look) => look,
                 Err(pause) => return ControlFlow::Continue(pause),
             };
-            match judge(ours, &look) {
+            match watch.judge(&look) {
                 Standing::Failed(seen) => ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
                 Standing::Replaced(replacement) => ControlFlow::Break(Seen::Replaced(replacement)),
                 Standing::Primary(seen) if seen.desired == 0 && look.desired == 0 => {
                     ControlFlow::Break(Seen::Live("the desired count is 0, so there is nothing to verify".into()))
                 }
                 Standing::Primary(seen) => {
-                    watch.say_stage(&look).await;
                     if let Some(why) = watch.failure(&look, false).await {
                         return ControlFlow::Break(Seen::GivenUp(why));
                     }
+                    watch.say_stage(&look).await;
                     if matches!(proof, Proof::Url { .. }) || !all_run(seen) || !has_moved(&look.strategy, seen) {
                         return ControlFlow::Continue(PACE);
                     }

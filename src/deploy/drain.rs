@@ -1,6 +1,6 @@
 //! Drain check: waits until the old version is unreachable and the tasks that run are the expected ones.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{cell::Cell, ops::ControlFlow, time::Duration};
 
 use reqwest::Url;
 use tokio::time::Instant;
@@ -50,47 +50,57 @@ pub enum Old {
 /// seen it live.
 pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old, patience: Duration) -> Drained {
     let deadline = Instant::now() + patience;
-    let seen = poll::until(deadline, async || {
-        // Asked beside every look, so that at the end it is known how the version did while the old one drained.
-        let asked = async {
-            match proof {
-                Proof::Url { url, version } => Some((url, version, watch.ask(url).await)),
-                Proof::Counts => None,
-            }
-        };
-        let (look, asked) = tokio::join!(watch.look(), asked);
-        let look = match look {
+    // Requests of a row are made one after another, with no others between them that could take their turns.
+    let is_in_row = Cell::new(false);
+    let by_ecs = poll::until(deadline, async || {
+        let look = match watch.look().await {
             Ok(look) => look,
             Err(pause) => return ControlFlow::Continue(pause),
         };
-        let primary = match judge(ours, &look) {
+        let primary = match watch.judge(&look) {
             Standing::NotShownYet => return ControlFlow::Continue(PACE),
             Standing::Failed(seen) => return ControlFlow::Break(Seen::Ended(seen.rollout_reason.clone())),
             Standing::Replaced(replacement) => return ControlFlow::Break(Seen::Replaced(replacement)),
             Standing::Primary(primary) => primary,
         };
-        watch.say_stage(&look).await;
         if let Some(why) = watch.failure(&look, matches!(proof, Proof::Url { .. })).await {
             return ControlFlow::Break(Seen::GivenUp(why));
         }
+        watch.say_stage(&look).await;
         if !counts_agree(&look, ours.relieves_all, proof, old) {
             if let Some(why) = lacks_completed(&look, ours.relieves_all, proof, old) {
                 watch.say_awaited(&format!("ECS says COMPLETED: {why}"));
             }
             return ControlFlow::Continue(PACE);
         }
-        match asked {
-            Some((url, version, answer)) if primary.desired > 0 => {
-                let requests = requests_in_a_row(primary.desired);
-                if !answer.shows(version) || !only_shows(watch, url, version, requests - 1).await {
-                    return ControlFlow::Continue(PACE);
-                }
-                ControlFlow::Break(Seen::Gone(format!("{requests} requests in a row show only {version}")))
-            }
-            _ => ControlFlow::Break(Seen::Gone("ECS runs no task of another version".to_owned())),
+        let (url, version) = match proof {
+            Proof::Url { url, version } if primary.desired > 0 => (url, version),
+            _ => return ControlFlow::Break(Seen::Gone("ECS runs no task of another version".to_owned())),
+        };
+        let (requests, since) = (requests_in_a_row(primary.desired), Instant::now());
+        is_in_row.set(true);
+        let is_alone = only_shows(watch, url, version, requests).await;
+        is_in_row.set(false);
+        // Where the url is slow, what ECS showed before the row is old.
+        if is_alone && (since.elapsed() < PACE || still_agrees(watch, ours, proof, old).await) {
+            return ControlFlow::Break(Seen::Gone(format!("{requests} requests in a row show only {version}")));
         }
+        ControlFlow::Continue(PACE)
     });
-    match seen.await {
+    // Asked all the while, so that at the end it is known how the version did while the old one drained.
+    let by_url = poll::until(deadline, async || {
+        let Proof::Url { url, .. } = proof else { return std::future::pending().await };
+        if !is_in_row.get() {
+            watch.ask(url).await;
+        }
+        ControlFlow::Continue(PACE)
+    });
+    let seen = tokio::select! {
+        biased;
+        seen = by_ecs => seen,
+        seen = by_url => seen,
+    };
+    match seen {
         Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
         Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
         Some(Seen::GivenUp(why)) => Drained::Failed(format!(
@@ -119,6 +129,13 @@ enum Seen {
     Replaced(Replacement),
 }
 
+/// Whether a new look says the same as one before it that agreed.
+async fn still_agrees(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old) -> bool {
+    watch.look().await.is_ok_and(|look| {
+        matches!(watch.judge(&look), Standing::Primary(_)) && counts_agree(&look, ours.relieves_all, proof, old)
+    })
+}
+
 /// Whether ECS's counts say that only our deployment's tasks, those of the PRIMARY, can be reached.
 ///
 /// While ECS counts failed tasks, those that run now may be on their way to crash (failedTasks falls back to 0 when one
@@ -142,7 +159,7 @@ fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> boo
 /// it isn't COMPLETED.
 fn needs_completed(look: &Look, relieves_all: bool, proof: &Proof) -> Option<&'static str> {
     let by_url = matches!(proof, Proof::Url { .. });
-    if look.desired == 0 {
+    if look.desired == 0 && look.primary.desired == 0 {
         // No task runs that could be unhealthy, or reached.
         None
     } else if let Strategy::Shifting { .. } = look.strategy {

@@ -1,6 +1,6 @@
 //! Which ends of tasks are failures of the new version, and when there have been enough of them to give it up.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::ecs::{StopCode, Stopped, Task};
 
@@ -43,16 +43,24 @@ fn is_missing_image(reason: &str) -> bool {
 ///
 /// A missing image counts at once, other failures when three of them come in a row before any new task has become
 /// healthy, and after that at the threshold of ECS's circuit breaker: half the desired count, from 3 to 200
-/// (dg/deployment-circuit-breaker). A row is what failed among the tasks that were made after the newest healthy one.
+/// (dg/deployment-circuit-breaker). A task that has outlived a failed one, and began no earlier, ends the row before it.
 pub fn verdict(failed: &[&Task], living: &[Task], desired: usize, was_live: bool) -> Option<String> {
     if failed.iter().filter_map(|task| task.stopped.as_ref()).any(|stopped| end(stopped) == End::ImageMissing) {
         return Some("the image of a new task can't be found".to_owned());
     }
-    let newest_healthy = living.iter().filter(|task| has_outlived(task, failed)).map(|task| task.created).max();
-    let is_newer = |task: &Task| newest_healthy.is_none_or(|healthy| task.created.is_none() || task.created > healthy);
-    let row = failed.iter().filter(|task| is_newer(task)).count();
-    let enough = if newest_healthy.is_some() || was_live { desired.div_ceil(2).clamp(AT_FIRST, 200) } else { AT_FIRST };
-    (row >= enough).then(|| format!("{row} new tasks failed one after another"))
+    // Times are ECS's, never those of this machine: now is when the newest failure was.
+    let now = failed.iter().filter_map(|task| task.stopped.as_ref()?.at).max();
+    let running = living.iter().filter(|task| task.status == "RUNNING" && !task.unhealthy);
+    let running: Vec<_> = running.filter_map(|task| Some((task.created, ran(task, now?)?))).collect();
+    let is_over = |failed: &&&Task| {
+        failed.created.is_some()
+            && running.iter().any(|(created, age)| *created >= failed.created && *age > lifetime(failed))
+    };
+    let row: Vec<_> = failed.iter().filter(|failed| !is_over(failed)).collect();
+    let longest = row.iter().map(|failed| lifetime(failed)).max().unwrap_or_default();
+    let is_any_healthy = was_live || running.iter().any(|(_, age)| *age > longest);
+    let enough = if is_any_healthy { desired.div_ceil(2).clamp(AT_FIRST, 200) } else { AT_FIRST };
+    (row.len() >= enough).then(|| format!("{} new tasks failed one after another", row.len()))
 }
 
 /// How many failures can be enough; with fewer there is no need to look at what lives.
@@ -60,21 +68,23 @@ pub fn can_be_enough(failed: usize) -> bool {
     failed >= AT_FIRST
 }
 
-/// Whether a task is healthy as far as tasks show it: it runs, no health check of its containers says otherwise, and it
-/// has run for longer than any of those that failed did. RUNNING alone doesn't mean healthy, as a task that is about to
-/// crash, or that its load balancer doesn't accept, shows the same. Times are ECS's, never those of this machine.
-fn has_outlived(task: &Task, failed: &[&Task]) -> bool {
-    let ends = || failed.iter().filter_map(|task| task.stopped.as_ref()?.at);
-    let longest = failed.iter().filter_map(|task| task.stopped.as_ref()?.at?.duration_since(task.started?).ok()).max();
-    let ran = ends().max().and_then(|now| now.duration_since(task.started?).ok());
-    task.status == "RUNNING" && !task.unhealthy && ran.is_some_and(|ran| ran > longest.unwrap_or(Duration::ZERO))
+/// How long a task had run by `now`. A task that runs is taken for healthy only by comparison with those that failed,
+/// once it has run for longer: RUNNING alone doesn't mean healthy, as a task that is about to crash, or that its load
+/// balancer doesn't accept, shows the same.
+fn ran(task: &Task, now: SystemTime) -> Option<Duration> {
+    now.duration_since(task.started?).ok()
+}
+
+/// How long a task ran that failed; not at all if it never started, or if ECS doesn't say.
+fn lifetime(failed: &Task) -> Duration {
+    let end = failed.stopped.as_ref().and_then(|stopped| stopped.at);
+    end.and_then(|end| ran(failed, end)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ecs::TaskDefinitionArn;
-    use std::time::SystemTime;
 
     fn at(second: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(second)
@@ -172,7 +182,10 @@ mod tests {
     fn failures_that_a_healthy_task_followed_are_forgiven() {
         let failed: Vec<_> = (0..4).map(|nth| crashed(nth * 10, nth * 10 + 2)).collect();
         assert!(!gives_up(&failed, &[runs_since(35), runs_since(29)], 2), "only the last came after a healthy task");
-        assert!(gives_up(&failed, &[runs_since(35)], 2), "it has run for less time than those that crashed");
+        assert!(gives_up(&failed, &[runs_since(31)], 2), "it has run for less time than those that crashed");
+        // Two failed at the start; an hour later one of those that lived ever since.
+        let failed = [crashed(0, 5), crashed(0, 5), crashed(10, 3600)];
+        assert!(!gives_up(&failed, &[runs_since(10)], 2));
     }
 
     #[test]

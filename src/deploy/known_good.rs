@@ -69,10 +69,12 @@ fn by_look(look: &Look) -> ByLook<'_> {
         return ByLook::Completed(&look.primary);
     }
     let completed = look.others.iter().filter(|other| other.rollout == Some(Rollout::Completed));
-    match completed.max_by_key(|other| other.created) {
-        Some(completed) => ByLook::Completed(completed),
-        None => ByLook::Open(look.others.iter().max_by_key(|other| other.created)),
+    if let Some(completed) = completed.max_by_key(|other| other.created) {
+        return ByLook::Completed(completed);
     }
+    // Another deployment of what runs now is no older version.
+    let older = look.others.iter().filter(|other| other.task_definition != look.primary.task_definition);
+    ByLook::Open(older.max_by_key(|other| other.created))
 }
 
 #[cfg(test)]

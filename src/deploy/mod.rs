@@ -22,7 +22,7 @@ use futures_util::{
     future::{join, join_all},
     stream,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use check::Proof;
 pub use preflight::{Problem, Remark};
@@ -265,8 +265,14 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
         }
     };
     let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
-    *sent = Some(Sent { task_definition: revision.arn.clone(), before: ids, proof_of_previous, deployment: None });
-    let ours = match update(clients, service, &revision.arn, &before, PATIENCE).await {
+    *sent = Some(Sent {
+        task_definition: revision.arn.clone(),
+        before: ids,
+        earlier: before.service_deployment.clone(),
+        proof_of_previous,
+        deployment: None,
+    });
+    let ours = match update(clients, service, &revision.arn, &before, &[], PATIENCE).await {
         Ok(deployment) => deployment,
         Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),
         Err(NotUpdated::Refused(error)) => {
@@ -346,7 +352,12 @@ async fn conclude(
     patience: Duration,
 ) -> Ended {
     let service = snapshot.service;
-    let last_look = poll::answered(patience, async || clients.ecs.look(service).await).await.ok();
+    let last_look = timeout(patience, poll::answered(patience, async || clients.ecs.look(service).await)).await;
+    let last_look = match last_look {
+        Ok(Ok(look)) => Ok(look),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("ECS gave no answer within {} s", patience.as_secs_f64())),
+    };
     let way_back = snapshot.previous().map_or("<family>:<revision>", |previous| &previous.arn.0);
     Ended {
         service: service.name.clone(),

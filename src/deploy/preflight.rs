@@ -204,9 +204,7 @@ pub async fn preflight<'a>(
                 remarks.push(Remark::ReturnsElsewhere { to, assumed });
                 WayBack::To(definition)
             }
-            Err(error) => {
-                WayBack::Nowhere(format!("{good} completed a deployment, but can't be read: {}", why(&error)))
-            }
+            Err(error) => WayBack::Nowhere(format!("{good} is what to return to, but can't be read: {}", why(&error))),
         },
         Err(why) => WayBack::Nowhere(why),
     };

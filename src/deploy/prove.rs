@@ -44,7 +44,7 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
         Checked::Live(how) => say(&Event::Live { how: &how }),
         Checked::Failed(why) => return Proven::Failed(why),
         Checked::Replaced(replacement) => {
-            return Proven::Replaced(recognise(clients, service, ours, replacement).await);
+            return Proven::Replaced(recognised(&watch, ours, replacement).await);
         }
     }
     say(&Event::Draining { proof, timeout: patience });
@@ -55,6 +55,12 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
         }
         Drained::TimedOut(remaining) => Proven::NotDrained(remaining),
         Drained::Failed(why) => Proven::Failed(why),
-        Drained::Replaced(replacement) => Proven::Replaced(recognise(clients, service, ours, replacement).await),
+        Drained::Replaced(replacement) => Proven::Replaced(recognised(&watch, ours, replacement).await),
     }
+}
+
+/// What replaced `ours`, as far as ECS can be asked.
+async fn recognised(watch: &Watch<'_>, ours: &Deployment, replacement: Replacement) -> Replacement {
+    let part_of = watch.service_deployment();
+    recognise(watch.clients, watch.service, &ours.task_definition, part_of.as_ref(), replacement).await
 }

@@ -1,9 +1,9 @@
 //! The deployment that took the place of ours: ECS's own rollback, or somebody else's.
 
-use super::{Clients, standing::Deployment};
+use super::Clients;
 use crate::{
     config::Service,
-    ecs::{DeploymentId, Look, Progress, Rollout, SeenDeployment, TaskDefinitionArn},
+    ecs::{DeploymentId, Look, Rollout, SeenDeployment, ServiceDeploymentArn, TaskDefinitionArn},
 };
 
 /// The deployment that took the place of ours.
@@ -14,6 +14,8 @@ pub struct Replacement {
     /// Whether ECS says that it rolls back by itself, for the circuit breaker or an alarm
     /// (dg/deployment-circuit-breaker, dg/deployment-alarm-failure).
     pub by_ecs: bool,
+    /// Whether ECS was asked and knows of no rollback of its own.
+    pub is_foreign: bool,
     /// Why ours ended, in ECS's words, where it says so.
     pub reason: String,
 }
@@ -26,33 +28,35 @@ impl Replacement {
         let reason = ended.map_or("", |ended| &ended.rollout_reason);
         Self {
             by_ecs: by.rollout_reason.contains("rolling back"),
+            is_foreign: false,
             reason: if reason.is_empty() { by.rollout_reason.clone() } else { reason.to_owned() },
             by,
         }
     }
 
     /// Whether it undoes our deployment of `ours`: it is not of the same task definition, and ECS says that it rolls
-    /// back, or it is of `previous`. The latter is for a look that came late, when ECS's reason has already changed.
+    /// back, or it is of `previous`. The latter is for a look that came late, when ECS's reason has already changed and
+    /// nothing else tells.
     pub fn undoes(&self, ours: &TaskDefinitionArn, previous: Option<&TaskDefinitionArn>) -> bool {
         let by = &self.by.task_definition;
-        by != ours && (self.by_ecs || Some(by) == previous)
+        by != ours && !self.is_foreign && (self.by_ecs || Some(by) == previous)
     }
 }
 
-/// Asks ECS whether `replacement` is its own rollback of `ours`, for a look that came so late that the PRIMARY's reason
-/// has changed already: the service deployment that `ours` belongs to remembers. Where that can't be asked, for lack of
-/// a permission for one, it stays what it seemed.
+/// Asks ECS whether `replacement` is its own rollback of a deployment of `ours`, for a look that came so late that the
+/// PRIMARY's reason has changed already: the service deployment `part_of` which that was remembers. Where that can't be
+/// asked, for lack of a permission for one, it stays what it seemed.
 pub async fn recognise(
     clients: &Clients<'_>,
     service: &Service,
-    ours: &Deployment,
+    ours: &TaskDefinitionArn,
+    part_of: Option<&ServiceDeploymentArn>,
     replacement: Replacement,
 ) -> Replacement {
-    let Some(arn) = ours.service_deployment.as_ref().filter(|_| !replacement.by_ecs) else { return replacement };
+    let Some(arn) = part_of.filter(|_| !replacement.by_ecs) else { return replacement };
     match clients.ecs.service_deployment(service, arn).await {
-        Ok(seen)
-            if seen.progress == Progress::RollingBack && replacement.by.task_definition != ours.task_definition =>
-        {
+        Ok(seen) if !seen.is_rolled_back => Replacement { is_foreign: true, ..replacement },
+        Ok(seen) if replacement.by.task_definition != *ours => {
             Replacement { by_ecs: true, reason: seen.reason, ..replacement }
         }
         _ => replacement,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Look, Progress, Rollout, ServiceDeploymentArn, Strategy, TaskDefinition, TaskDefinitionArn},
+    ecs::{DeploymentId, Look, Rollout, ServiceDeploymentArn, Strategy, TaskDefinition, TaskDefinitionArn},
     poll::{self, Backoff, PACE},
     report::{self, Event},
     signals::Cancel,
@@ -36,6 +36,8 @@ pub struct Sent {
     pub task_definition: TaskDefinitionArn,
     /// The deployments that were there before.
     pub before: Vec<DeploymentId>,
+    /// The service deployment before it.
+    pub earlier: Option<ServiceDeploymentArn>,
     /// What will prove that the previous version is live again.
     pub proof_of_previous: Proof,
     /// What the update started; none while its answer is awaited, or if it was lost and has not been seen since.
@@ -79,6 +81,8 @@ enum Step {
     Adopt(Deployment, bool),
     /// This look shows nothing that began after our update was sent: it is from before, or the update didn't happen.
     Wait,
+    /// ECS gave our deployment up, and is about to go back by itself.
+    WaitForEcs,
     /// Leave the service alone.
     Leave(Replacement),
 }
@@ -97,7 +101,7 @@ type Returning = (Deployment, Returned);
 /// A rollback's place in the order of requests: the services that were updated last go back first.
 #[derive(Default)]
 pub struct Place {
-    /// Resolves once the newer service's rollback has been requested, or will not be.
+    /// Resolves once it is the newer service's turn to be requested, or it will not be.
     newer: Option<oneshot::Receiver<()>>,
     /// Dropped to let the older service's rollback go on.
     older: Option<oneshot::Sender<()>>,
@@ -135,7 +139,7 @@ pub async fn roll_back(
         (_, WayBack::Nowhere(why)) => return RolledBack::NothingToReturnTo(why.clone()),
         _ => return RolledBack::NothingToReturnTo(format!("{} is what was deployed", sent.task_definition)),
     };
-    let rollback = Rollback { clients, service: snapshot.service, sent, previous };
+    let rollback = Rollback { clients, service: snapshot.service, sent, previous, cancel };
     let requested = match rollback.request(place).await {
         Ok(requested) => requested,
         Err(ended) => return ended,
@@ -155,6 +159,7 @@ struct Rollback<'a> {
     sent: &'a Sent,
     /// What to return to.
     previous: &'a TaskDefinition,
+    cancel: &'a Cancel,
 }
 
 impl Rollback<'_> {
@@ -187,7 +192,8 @@ impl Rollback<'_> {
         self.say(&Event::RollingBack { to: &self.previous.arn, version: &self.previous.version() });
         // An update would start a whole new cycle of steps and bakes; stopping moves the traffic back at once
         // (API_StopServiceDeployment).
-        if let (Strategy::Shifting { .. }, Some(arn)) = (look.strategy, &look.service_deployment)
+        let ours = look.service_deployment.as_ref().filter(|arn| Some(*arn) != self.sent.earlier.as_ref());
+        if let (Strategy::Shifting { .. }, Some(arn)) = (look.strategy, ours)
             && look.primary.rollout == Some(Rollout::InProgress)
         {
             let Some(why) = self.stop(arn).await else { return Ok(None) };
@@ -198,14 +204,28 @@ impl Rollback<'_> {
             };
             self.say(&Event::NotStopped(&why));
         }
-        match update(self.clients, self.service, &self.previous.arn, &look, self.patience()).await {
+        let previous = &self.previous.arn;
+        match update(self.clients, self.service, previous, &look, &self.known(), self.patience()).await {
             Ok(deployment) => Ok(Some((deployment, self.previous()))),
             // Where an answer was lost before, what began by it shows in the look that precedes the next update.
-            Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error)) if error.is_inactive() => {
+            Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error))
+                if error.is_inactive() || (error.fate == Fate::Refused && !self.previous.is_active()) =>
+            {
                 self.request_copy().await.map(Some)
             }
+            // What began in the gap may be ECS's own rollback.
+            Err(NotUpdated::Superseded(replacement)) => match self.decided().await? {
+                Decided::Adopt(deployment, by_ecs) => Ok(Some(self.adopted(deployment, by_ecs))),
+                Decided::Request(_) => Err(RolledBack::Superseded(replacement)),
+            },
             Err(not_updated) => Err(not_done(not_updated)),
         }
+    }
+
+    /// The deployments that were there before a rollback's update, whatever the look before it shows.
+    fn known(&self) -> Vec<DeploymentId> {
+        let ours = self.sent.deployment.iter().flat_map(|ours| ours.before.iter().chain([&ours.id]));
+        self.sent.before.iter().chain(ours).cloned().collect()
     }
 
     /// As [`Self::request`], for a previous task definition that has been deregistered: an identical one is registered.
@@ -220,27 +240,26 @@ impl Rollback<'_> {
             Decided::Request(look) => look,
             Decided::Adopt(deployment, by_ecs) => return Ok(self.adopted(deployment, by_ecs)),
         };
-        let deployment = update(self.clients, self.service, &copy, &look, patience).await.map_err(not_done)?;
+        let updated = update(self.clients, self.service, &copy, &look, &self.known(), patience).await;
+        let deployment = updated.map_err(not_done)?;
         Ok((deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
     }
 
-    /// StopServiceDeployment, tried for as long as each request of a rollback. Gives why ECS did not take it, if it didn't: the
-    /// deployment may have ended in the meantime, or the role may not stop it.
+    /// StopServiceDeployment, tried for as long as each request of a rollback. Gives why ECS did not take it, if it
+    /// didn't: the deployment may have ended in the meantime, or the role may not stop it.
     async fn stop(&self, arn: &ServiceDeploymentArn) -> Option<String> {
         let deadline = Instant::now() + self.patience();
         let mut backoff = Backoff::default();
-        let mut unclear = false;
         loop {
             let error = self.clients.ecs.stop(self.service, arn).await.err()?;
             let told = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
-            // What refuses a repeated request may be that the first one, whose answer was lost, was taken.
-            if error.fate == Fate::Refused && unclear && self.is_rolling_back(arn).await {
+            // Why it is refused may be that ECS rolls back already: by itself, or by a first request whose answer was lost.
+            if error.fate == Fate::Refused && self.is_rolling_back(arn).await {
                 return None;
             }
             if error.fate == Fate::Refused || Instant::now() >= deadline {
                 return Some(told);
             }
-            unclear |= error.fate == Fate::Unknown;
             self.say(&Event::NotYetStopped(&told));
             sleep(backoff.pause()).await;
         }
@@ -248,7 +267,7 @@ impl Rollback<'_> {
 
     async fn is_rolling_back(&self, arn: &ServiceDeploymentArn) -> bool {
         let seen = self.clients.ecs.service_deployment(self.service, arn).await;
-        seen.is_ok_and(|seen| seen.progress == Progress::RollingBack)
+        seen.is_ok_and(|seen| seen.is_rolled_back)
     }
 
     fn adopted(&self, deployment: Deployment, by_ecs: bool) -> Returning {
@@ -258,13 +277,20 @@ impl Rollback<'_> {
 
     /// Looks until it is clear whether to request the rollback or to watch one that has begun.
     async fn decided(&self) -> Result<Decided, RolledBack> {
-        let mut unchanged_since: Option<Instant> = None;
+        let mut waits_since: Option<Instant> = None;
         let decided = self.look_until(self.patience(), |step, look| match step {
-            Step::Wait => {
-                // Without an id of ours, a service that stays as it was for so long was never updated.
-                let since = *unchanged_since.get_or_insert_with(Instant::now);
-                let is_unchanged = self.sent.deployment.is_none() && since.elapsed() >= READS_MAY_BE_STALE;
-                is_unchanged.then_some(Err(RolledBack::Unchanged))
+            Step::Wait | Step::WaitForEcs => {
+                let waited = waits_since.get_or_insert_with(Instant::now).elapsed();
+                match (step, &self.sent.deployment) {
+                    // Without an id of ours, a service that stays as it was for so long was never updated.
+                    (Step::Wait, None) => (waited >= READS_MAY_BE_STALE).then_some(Err(RolledBack::Unchanged)),
+                    // A run that is cancelled has no time for looks to catch up, and UpdateService did say yes.
+                    (Step::Wait, Some(_)) if self.cancel.is_cancelled() && waited >= PACE => {
+                        Some(Ok(Decided::Request(look)))
+                    }
+                    (Step::Wait, Some(_)) => None,
+                    _ => (waited >= READS_MAY_BE_STALE).then_some(Ok(Decided::Request(look))),
+                }
             }
             Step::Leave(replacement) => Some(Err(RolledBack::Superseded(replacement))),
             Step::Adopt(deployment, by_ecs) => Some(Ok(Decided::Adopt(deployment, by_ecs))),
@@ -287,6 +313,7 @@ impl Rollback<'_> {
         mut judge: impl FnMut(Step, Look) -> Option<T>,
     ) -> Result<T, Option<Error>> {
         let mut last_error = None;
+        let mut stale_since: Option<Instant> = None;
         let mut backoff = Backoff::default();
         let judged = poll::until(Instant::now() + patience, async || {
             let look = match self.clients.ecs.look(self.service).await {
@@ -298,10 +325,19 @@ impl Rollback<'_> {
             };
             last_error = None;
             backoff.reset();
-            let step = match (decide(self.sent, &self.previous.arn, &look), &self.sent.deployment) {
-                (Step::Leave(_) | Step::Adopt(_, false), Some(ours)) => {
+            let step = decide(self.sent, &self.previous.arn, &look);
+            let was_stale = *stale_since.get_or_insert_with(Instant::now);
+            if !matches!(step, Step::Wait) {
+                stale_since = None;
+            }
+            let step = match (step, &self.sent.deployment) {
+                // A look isn't stale for so long: ECS or somebody made an earlier deployment PRIMARY again.
+                (Step::Wait, Some(_)) if was_stale.elapsed() < READS_MAY_BE_STALE => Step::Wait,
+                (Step::Wait | Step::Leave(_) | Step::Adopt(_, false), Some(ours)) => {
                     let replacement = Replacement::by_primary_of(&look, Some(&ours.id));
-                    let replacement = recognise(self.clients, self.service, ours, replacement).await;
+                    let part_of = ours.service_deployment.as_ref();
+                    let replacement =
+                        recognise(self.clients, self.service, &ours.task_definition, part_of, replacement).await;
                     aside(replacement, self.sent, &self.previous.arn, &look)
                 }
                 (step, _) => step,
@@ -337,7 +373,7 @@ impl Rollback<'_> {
     /// Waits for the rollback that ECS was asked for.
     async fn begun_by_ecs(&self) -> Result<Returning, RolledBack> {
         let begun = self.look_until(self.patience(), |step, _| match step {
-            Step::Request | Step::Wait => None,
+            Step::Request | Step::Wait | Step::WaitForEcs => None,
             Step::Adopt(deployment, _) => {
                 self.say(&Event::GoesBackAsAsked { to: &deployment.task_definition });
                 Some(Ok(returning(deployment)))
@@ -382,6 +418,7 @@ fn decide(sent: &Sent, previous: &TaskDefinitionArn, look: &Look) -> Step {
     };
     match judge(&ours, look) {
         Standing::NotShownYet => Step::Wait,
+        Standing::Failed(_) if look.rolls_back_itself => Step::WaitForEcs,
         Standing::Primary(_) | Standing::Failed(_) => Step::Request,
         Standing::Replaced(replacement) => aside(replacement, sent, previous, look),
     }
@@ -420,11 +457,12 @@ mod tests {
     fn step(known: bool, look: &Look) -> &'static str {
         let Deployment { task_definition, before, .. } = ours();
         let deployment = known.then(ours);
-        let sent = Sent { task_definition, before, proof_of_previous: Proof::Counts, deployment };
+        let sent = Sent { task_definition, before, earlier: None, proof_of_previous: Proof::Counts, deployment };
         match decide(&sent, &TaskDefinitionArn("task-definition/api:1".into()), look) {
             Step::Request => "request",
             Step::Adopt(..) => "adopt",
             Step::Wait => "wait",
+            Step::WaitForEcs => "wait for ECS",
             Step::Leave(_) => "leave",
         }
     }
@@ -440,6 +478,12 @@ mod tests {
         for (what, look, known, unknown) in [
             ("ours is PRIMARY", look(seen("2", 1, InProgress), vec![seen("1", 1, Completed)]), "request", "request"),
             ("ECS marked ours FAILED", look(seen("2", 0, Failed), vec![seen("1", 2, Completed)]), "request", "request"),
+            (
+                "ECS marked ours FAILED and will roll back",
+                Look { rolls_back_itself: true, ..look(seen("2", 0, Failed), vec![seen("1", 2, Completed)]) },
+                "wait for ECS",
+                "wait for ECS",
+            ),
             ("as before our update", look(seen("1", 2, Completed), vec![]), "wait", "wait"),
             ("somebody else's", look(seen("3", 0, InProgress), vec![seen("2", 1, InProgress)]), "leave", "leave"),
             (

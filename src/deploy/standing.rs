@@ -19,6 +19,8 @@ pub struct Deployment {
     pub strategy: Strategy,
     /// The service deployment that it is part of, where ECS said so.
     pub service_deployment: Option<ServiceDeploymentArn>,
+    /// The service deployment before it. ECS may name that one as the current for a while (kayac/ecspresso#945).
+    pub earlier: Option<ServiceDeploymentArn>,
     /// Somebody else's deployments that it took the place of, in the gap between the last look and the update.
     pub displaced: Vec<SeenDeployment>,
 }
@@ -33,15 +35,28 @@ impl Deployment {
             relieves_all,
             strategy: look.strategy,
             service_deployment: look.service_deployment.clone(),
+            earlier: None,
             displaced: Vec::new(),
         }
     }
+
+    /// It, begun after the look `before`.
+    pub fn after(self, before: &Look, relieves_all: bool, displaced: Vec<SeenDeployment>) -> Self {
+        let earlier = before.service_deployment.clone();
+        let service_deployment = self.service_deployment.filter(|arn| Some(arn) != earlier.as_ref());
+        Self { relieves_all, service_deployment, earlier, displaced, ..self }
+    }
+
+    /// The service deployment that it is part of, by a look that shows it as PRIMARY.
+    pub fn service_deployment_in<'a>(&self, look: &'a Look) -> Option<&'a ServiceDeploymentArn> {
+        look.service_deployment.as_ref().filter(|arn| Some(*arn) != self.earlier.as_ref())
+    }
 }
 
-/// Whether as many tasks run, in whichever deployment, as the service is to have.
+/// Whether as many tasks run, in whichever deployment, as the service is to have, and none failed since.
 pub fn is_complete(look: &Look) -> bool {
     let running: usize = look.deployments().map(|deployment| deployment.running).sum();
-    look.desired > 0 && running >= look.desired
+    look.desired > 0 && running >= look.desired && look.primary.failed_tasks == 0
 }
 
 /// What one look says about our deployment.
@@ -100,6 +115,7 @@ pub(super) mod tests {
             is_daemon: false,
             minimum_healthy_percent: 100,
             has_alarms: false,
+            rolls_back_itself: false,
             strategy: Strategy::Rolling,
             service_deployment: None,
             events: Vec::new(),
@@ -114,6 +130,7 @@ pub(super) mod tests {
             relieves_all: true,
             strategy: Strategy::Rolling,
             service_deployment: None,
+            earlier: None,
             displaced: Vec::new(),
         }
     }

@@ -32,25 +32,26 @@ pub enum NotUpdated {
     Superseded(Replacement),
 }
 
-/// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `before` is the look
-/// that preceded it. Every further try is preceded by a look too: a lost answer may belong to an update that happened,
+/// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `last_look`
+/// preceded it; `also` are deployments that were there before it, too, should that look not show them. Every further try is preceded by a look too: a lost answer may belong to an update that happened,
 /// which shows within the time that reads may be stale, and in the meantime somebody else may have deployed.
 pub async fn update(
     clients: &Clients<'_>,
     service: &Service,
     task_definition: &TaskDefinitionArn,
-    before: &Look,
+    last_look: &Look,
+    also: &[DeploymentId],
     patience: Duration,
 ) -> Result<Deployment, NotUpdated> {
     let deadline = Instant::now() + patience;
-    let relieves_all = is_complete(before);
-    let before: Vec<_> = before.deployments().map(|deployment| deployment.id.clone()).collect();
+    let before = last_look.deployments().map(|deployment| &deployment.id).chain(also);
+    let before: Vec<_> = before.cloned().collect();
     let begun = |look: &Look, ours: Deployment| {
         let displaced: Vec<_> = displaced(look, &ours, &before).cloned().collect();
         for displaced in &displaced {
             report::say(&service.name, &Event::Displaced(displaced));
         }
-        Deployment { relieves_all, displaced, ..ours }
+        ours.after(last_look, is_complete(last_look), displaced)
     };
     let mut backoff = Backoff::default();
     let mut unclear = false;

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     time::Duration,
 };
@@ -13,12 +13,14 @@ use tokio::time::{Instant, timeout};
 use super::{
     Clients,
     failures::{self, End},
-    standing::Deployment,
+    replaced::Replacement,
+    standing::{Deployment, Standing, judge},
+    update::READS_MAY_BE_STALE,
 };
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{Look, Meant, Strategy, Task},
+    ecs::{Look, Meant, ServiceDeploymentArn, Strategy, Task},
     ping::Answer,
     poll::{Backoff, PACE},
     report::{self, Event},
@@ -53,6 +55,13 @@ pub struct Watch<'a> {
     hides_stages: Cell<bool>,
     backoff: RefCell<Backoff>,
     backoff_of_tasks: RefCell<Backoff>,
+    /// Since when looks have shown an earlier deployment as PRIMARY, and whether one before showed ours.
+    not_shown_since: Cell<Option<Instant>>,
+    was_shown: Cell<bool>,
+    /// The service deployment that ours is part of.
+    service_deployment: RefCell<Option<ServiceDeploymentArn>>,
+    /// When tasks may be asked for again, after that failed.
+    tasks_from: Cell<Option<Instant>>,
     /// The newest service event that has been read.
     newest_event: RefCell<Option<String>>,
     /// What the tasks that stop were last listed for, and when.
@@ -101,6 +110,10 @@ impl<'a> Watch<'a> {
             hides_stages: Cell::default(),
             backoff: RefCell::default(),
             backoff_of_tasks: RefCell::default(),
+            not_shown_since: Cell::default(),
+            was_shown: Cell::default(),
+            service_deployment: RefCell::default(),
+            tasks_from: Cell::default(),
             newest_event: RefCell::default(),
             listed: RefCell::default(),
             stopping: RefCell::default(),
@@ -115,6 +128,9 @@ impl<'a> Watch<'a> {
                 self.said.borrow_mut().say(self.service, self.counts(&look));
                 if look.primary.id == self.ours.id {
                     self.say_troubles(&look);
+                    if let Some(arn) = self.ours.service_deployment_in(&look) {
+                        *self.service_deployment.borrow_mut() = Some(arn.clone());
+                    }
                 }
                 *self.last_look.borrow_mut() = Some((look.clone(), Instant::now()));
                 Ok(look)
@@ -125,6 +141,28 @@ impl<'a> Watch<'a> {
                 Err(self.backoff.borrow_mut().pause().max(PACE))
             }
         }
+    }
+
+    /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads may
+    /// be; after that, and once ours has been seen, it says that ECS or somebody made that one PRIMARY again.
+    pub fn judge<'b>(&self, look: &'b Look) -> Standing<'b> {
+        let standing = judge(self.ours, look);
+        if !matches!(standing, Standing::NotShownYet) {
+            self.not_shown_since.set(None);
+            self.was_shown.set(true);
+            return standing;
+        }
+        let since = self.not_shown_since.get().unwrap_or_else(Instant::now);
+        self.not_shown_since.set(Some(since));
+        if self.was_shown.get() && since.elapsed() >= READS_MAY_BE_STALE {
+            return Standing::Replaced(Replacement::by_primary_of(look, Some(&self.ours.id)));
+        }
+        standing
+    }
+
+    /// The service deployment that ours is part of, where ECS has said so by now.
+    pub fn service_deployment(&self) -> Option<ServiceDeploymentArn> {
+        self.service_deployment.borrow().clone().or_else(|| self.ours.service_deployment.clone())
     }
 
     /// The tasks that are to run; a failed look gives the pause until the next.
@@ -141,7 +179,8 @@ impl<'a> Watch<'a> {
         let newest_event = look.events.first().map(|event| event.id.clone());
         let trace = (ours.running, ours.pending, ours.failed_tasks, newest_event);
         let unchanged = |(before, at): &(Trace, Instant)| *before == trace && at.elapsed() < UNCHANGED;
-        if self.listed.borrow().as_ref().is_some_and(unchanged) {
+        let must_wait = self.tasks_from.get().is_some_and(|from| Instant::now() < from);
+        if must_wait || self.listed.borrow().as_ref().is_some_and(unchanged) {
             return None;
         }
         self.list_stopping().await?;
@@ -164,6 +203,7 @@ impl<'a> Watch<'a> {
         let new: Vec<_> = arns.iter().filter(|arn| !self.stopping.borrow().contains_key(*arn)).cloned().collect();
         let described = self.noted(self.clients.ecs.describe_tasks(self.service, &new).await)?;
         let mut stopping = self.stopping.borrow_mut();
+        let arns: HashSet<_> = arns.into_iter().collect();
         stopping.retain(|arn, _| arns.contains(arn));
         for task in described {
             let Some(stopped) = &task.stopped else { continue };
@@ -178,10 +218,12 @@ impl<'a> Watch<'a> {
         match answer {
             Ok(answer) => {
                 self.backoff_of_tasks.borrow_mut().reset();
+                self.tasks_from.set(None);
                 Some(answer)
             }
             Err(error) => {
-                let error = excerpt(&error.to_string());
+                self.tasks_from.set(Some(Instant::now() + self.backoff_of_tasks.borrow_mut().pause()));
+                let error = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
                 let line = format!("ECS could not be asked for the tasks ({error}); trying again");
                 self.said_of_tasks.borrow_mut().say(self.service, line);
                 None
@@ -201,11 +243,17 @@ impl<'a> Watch<'a> {
 
     /// Tells in which stage a deployment is that has stages: blue/green, linear or canary. `look` shows it as PRIMARY.
     pub async fn say_stage(&self, look: &Look) {
-        let (Strategy::Shifting { name, .. }, Some(arn)) = (look.strategy, &look.service_deployment) else { return };
+        let (Strategy::Shifting { name, .. }, Some(arn)) = (look.strategy, self.ours.service_deployment_in(look))
+        else {
+            return;
+        };
         if self.hides_stages.get() {
             return;
         }
-        let line = match self.clients.ecs.service_deployment(self.service, arn).await {
+        // It is only told, so nothing waits for it.
+        let asked = timeout(PACE, self.clients.ecs.service_deployment(self.service, arn));
+        let line = match asked.await.unwrap_or_else(|_| Err(Error::unknown("DescribeServiceDeployments", "no answer")))
+        {
             Ok(seen) => match seen.stage {
                 Some(stage) => format!("the {name} deployment is at stage {}", excerpt(&stage)),
                 None => return,
@@ -265,7 +313,10 @@ impl<'a> Watch<'a> {
             None => facts.push("ECS answered no look".to_owned()),
         }
         let events = self.last_look().map(|look| look.events).unwrap_or_default();
-        let events: Vec<_> = events.iter().take(NEWEST_EVENTS).map(|event| excerpt(&event.message)).collect();
+        // Those that speak of trouble, if any do; the others say how far the rollout was.
+        let speaks = events.iter().any(|event| is_trouble(&event.message));
+        let events = events.iter().filter(|event| !speaks || is_trouble(&event.message)).take(NEWEST_EVENTS);
+        let events: Vec<_> = events.map(|event| excerpt(&event.message)).collect();
         if !events.is_empty() {
             facts.push(format!("ECS's newest events: {}", events.join(" / ")));
         }

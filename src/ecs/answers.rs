@@ -11,8 +11,8 @@ use aws_sdk_ecs::{
 };
 
 use super::seen::{
-    DeploymentId, Look, Progress, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, ServiceEvent,
-    StopCode, Stopped, Strategy, Task, TaskDefinitionArn,
+    DeploymentId, Look, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, ServiceEvent, StopCode,
+    Stopped, Strategy, Task, TaskDefinitionArn,
 };
 use crate::aws::Error;
 
@@ -46,6 +46,8 @@ pub(super) fn look(operation: &'static str, service: &Service) -> Result<Look, E
     let since = primary.created_at();
     let events = service.events().iter().filter(|event| event.created_at() >= since);
     let configuration = service.deployment_configuration();
+    let alarms = configuration.and_then(DeploymentConfiguration::alarms).filter(|alarms| alarms.enable);
+    let breaker = configuration.and_then(DeploymentConfiguration::deployment_circuit_breaker);
     Ok(Look {
         desired: count(service.desired_count()),
         primary: deployment(operation, primary)?,
@@ -55,7 +57,9 @@ pub(super) fn look(operation: &'static str, service: &Service) -> Result<Look, E
         minimum_healthy_percent: configuration
             .and_then(DeploymentConfiguration::minimum_healthy_percent)
             .unwrap_or(100),
-        has_alarms: configuration.and_then(DeploymentConfiguration::alarms).is_some_and(|alarms| alarms.enable),
+        has_alarms: alarms.is_some(),
+        rolls_back_itself: alarms.is_some_and(|alarms| alarms.rollback)
+            || breaker.is_some_and(|breaker| breaker.enable && breaker.rollback),
         strategy: configuration.map_or(Strategy::Rolling, strategy),
         service_deployment: service.current_service_deployment().map(|arn| ServiceDeploymentArn(arn.to_owned())),
         events: events
@@ -117,16 +121,15 @@ fn deployment(operation: &'static str, seen: &Deployment) -> Result<SeenDeployme
 pub(super) fn service_deployment(seen: &aws_sdk_ecs::types::ServiceDeployment) -> ServiceDeployment {
     let rollback = seen.rollback().and_then(|rollback| rollback.reason());
     ServiceDeployment {
-        progress: match seen.status() {
-            Some(ServiceDeploymentStatus::Successful) => Progress::Successful,
+        is_rolled_back: matches!(
+            seen.status(),
             Some(
                 ServiceDeploymentStatus::RollbackRequested
-                | ServiceDeploymentStatus::RollbackInProgress
-                | ServiceDeploymentStatus::RollbackSuccessful
-                | ServiceDeploymentStatus::RollbackFailed,
-            ) => Progress::RollingBack,
-            _ => Progress::Other,
-        },
+                    | ServiceDeploymentStatus::RollbackInProgress
+                    | ServiceDeploymentStatus::RollbackSuccessful
+                    | ServiceDeploymentStatus::RollbackFailed
+            )
+        ),
         stage: seen.lifecycle_stage().map(|stage| stage.as_str().to_owned()),
         reason: rollback.or(seen.status_reason()).unwrap_or_default().to_owned(),
     }

@@ -34,6 +34,7 @@ pub struct ServiceDeploymentArn(pub String);
 
 /// One look at a service that is ACTIVE and has a PRIMARY deployment.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of the service's own")]
 pub struct Look {
     /// How many tasks the service is to run.
     pub desired: usize,
@@ -50,6 +51,8 @@ pub struct Look {
     pub minimum_healthy_percent: i32,
     /// Whether alarms can end a deployment (`deploymentConfiguration.alarms`).
     pub has_alarms: bool,
+    /// Whether ECS rolls back by itself where its circuit breaker or an alarm ends a deployment.
+    pub rolls_back_itself: bool,
     /// How ECS exchanges versions.
     pub strategy: Strategy,
     /// The service deployment under way, or the last one; absent behind a Classic Load Balancer.
@@ -101,23 +104,12 @@ pub struct ServiceEvent {
 /// A service deployment, as far as gehen asks for it (API_ServiceDeployment).
 #[derive(Clone, Debug)]
 pub struct ServiceDeployment {
-    /// Where it is.
-    pub progress: Progress,
+    /// Whether ECS rolls it back, or has: any of the ROLLBACK states.
+    pub is_rolled_back: bool,
     /// `lifecycleStage`, such as BAKE_TIME, where it has stages.
     pub stage: Option<String>,
     /// Why it is rolled back, or is in its state.
     pub reason: String,
-}
-
-/// The status of a service deployment (API_ServiceDeployment).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// SUCCESSFUL.
-    Successful,
-    /// Any of the ROLLBACK states.
-    RollingBack,
-    /// Any other.
-    Other,
 }
 
 /// One deployment as DescribeServices shows it (API_Deployment).

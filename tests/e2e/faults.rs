@@ -164,6 +164,7 @@ fn a_busy_account_only_takes_longer() {
     let names = ["a", "b", "c", "d"];
     let ecs = ecs_with(settings, names.map(|name| service(name).running(OLD)));
     gehen_yml(&ecs, "", &names).deploy(NEW).exits(0);
+    assert!(ecs.requests().iter().any(|request| request.answer != Answer::Ok), "nothing was throttled");
     for name in names {
         assert_eq!(ecs.runs(name), NEW, "{name}");
     }
@@ -238,4 +239,17 @@ fn without_credentials_the_run_ends_at_once() {
     run.says_line("nothing has been changed");
     assert!(run.took < Duration::from_secs(5), "it took {:?}", run.took);
     assert_eq!(ecs.requests().len(), 0);
+}
+
+#[test]
+fn a_permission_that_is_taken_away_in_mid_deploy_is_waited_for() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = with_url(&ecs);
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("updated to api:2");
+    for operation in ["DescribeServices", "ListTasks", "DescribeTasks"] {
+        ecs.fault(Fault::on(operation).denied().for_the_next(Duration::from_secs(3)));
+    }
+    let run = running.wait();
+    run.exits(0).says("ECS could not be asked (DescribeServices: AccessDeniedException").never_says("rolling back");
+    assert_deployed_once(&ecs, "denied in mid-deploy");
 }

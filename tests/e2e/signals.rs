@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, service};
 
-use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill};
+use crate::support::{Gehen, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, updates};
 
 /// Starts a deploy of a version that never gets live, and waits until the update has been answered.
 fn in_mid_deploy(ecs: &LocalEcs, gehen: &Gehen) -> Running {
@@ -54,9 +54,9 @@ fn an_update_whose_answer_is_awaited_is_found_and_undone() {
     std::thread::sleep(Duration::from_millis(300));
     kill("TERM", running.child.id());
     let run = running.wait();
-    run.exits(1);
-    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api")));
-    assert_eq!(ecs.runs("api"), OLD, "{}", run.stderr);
+    run.exits(1).ends("api", "ROLLBACK REQUESTED");
+    assert_eq!(updates(&ecs), ["UpdateService api -> api:2", "UpdateService api -> api:1"], "{}", run.stderr);
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api") && view.runs("api") == OLD));
 }
 
 #[test]
@@ -190,9 +190,31 @@ fn a_second_ctrl_c_at_a_terminal_ends_the_run_at_once() {
     ecs.fault(Fault::on_any().server_error().always());
     kill("INT", running.child.id());
     let running = running.until_it_says("cancelled by SIGINT");
+    // What comes at once may be the same Ctrl-C, passed on by another process.
+    kill("INT", running.child.id());
+    std::thread::sleep(Duration::from_millis(600));
     let since = Instant::now();
     kill("INT", running.child.id());
     let run = running.wait();
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     run.exits(1).says("error: ended by a second Ctrl-C while services were going back");
+}
+
+#[test]
+fn nobody_need_listen_to_a_run_that_rolls_back() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(NEW, Behaviour::CrashesOnStart { exit_code: 1 });
+    let status = gehen_yml(&ecs, "", &["api"]).run_unheard(&["-gitsha", NEW]);
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(updates(&ecs), ["UpdateService api -> api:2", "UpdateService api -> api:1"]);
+    assert_eq!(ecs.runs("api"), OLD);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_in_which_every_signal_is_ignored_deploys() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    let run = gehen.start_by(r#"trap "" INT TERM HUP; exec "$0" "$@""#, &["-gitsha", NEW]).wait();
+    run.exits(0).ends("api", &format!("DEPLOYED {NEW}"));
 }

@@ -81,6 +81,22 @@ fn a_service_that_somebody_puts_back_is_not_updated_again() {
 }
 
 #[test]
+fn a_service_that_somebody_puts_back_leaves_the_proven_ones_as_they_are() {
+    // The new version fails container health checks, and web has none.
+    let settings = Settings { unhealthy_after: Duration::from_secs(30), ..Settings::fast() };
+    let ecs = ecs_with(settings, [service("web").running(OLD).without_health_check(), service("api").running(OLD)]);
+    ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
+    let gehen = gehen_yml(&ecs, "", &["web", "api"]);
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("updated to api:2");
+    redeploy(&ecs, "api", "api:1");
+    let run = running.wait();
+    run.exits(1).ends("web", &format!("DEPLOYED {NEW}")).ends("api", "LEFT ALONE");
+    run.says("somebody else deployed api:1 meanwhile");
+    assert_eq!(updates(&ecs), ["UpdateService web -> web:2", "UpdateService api -> api:2"], "{}", run.stderr);
+    assert!(ecs.wait_until(LONG, |view| view.runs("api") == OLD && view.runs("web") == NEW));
+}
+
+#[test]
 fn a_proven_service_that_somebody_deploys_is_left_alone_when_a_later_one_fails() {
     // The new version fails container health checks, and api has none.
     let settings = Settings { unhealthy_after: Duration::from_secs(1), ..Settings::fast() };

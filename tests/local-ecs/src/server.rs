@@ -90,7 +90,8 @@ async fn handle(shared: Arc<Shared>, request: Request<IncomingBody>) -> Result<A
     let body = body.collect().await?.to_bytes();
     let id = shared.now().account.ids.uuid();
     let answer = match understand(&head.method, &head.headers, &body, at) {
-        Ok(incoming) => ask(&shared, incoming).await?,
+        // On its own: what has arrived is carried out, also if the client hangs up meanwhile.
+        Ok(incoming) => tokio::spawn(async move { ask(&shared, incoming).await }).await??,
         Err(failure) => Err(failure),
     };
     let (status, content) = match answer {

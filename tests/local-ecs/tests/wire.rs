@@ -271,3 +271,24 @@ fn the_newest_running_tasks_can_be_made_to_crash() {
     assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
     assert_eq!(ecs.view(|view| view.running_count("api")), 3);
 }
+
+#[test]
+fn a_request_that_is_held_back_is_carried_out_though_the_client_hangs_up() {
+    let ecs = LocalEcs::start(Settings::fast());
+    ecs.create(service("api").region("eu-west-1"));
+    ecs.fault(Fault::on("UpdateService").slow(Duration::from_millis(300)));
+    let body = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true}).to_string();
+    let address = ecs.endpoint().replace("http://", "");
+    let mut stream = TcpStream::connect(address).expect("the server should listen");
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: local\r\nContent-Length: {}\r\nAuthorization: AWS4-HMAC-SHA256 \
+         Credential=AKID/20260101/eu-west-1/ecs/aws4_request, Signature=x\r\n\
+         X-Amz-Target: AmazonEC2ContainerServiceV20141113.UpdateService\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("the server should take a request");
+    std::thread::sleep(Duration::from_millis(100));
+    drop(stream);
+    assert_eq!(ecs.writes(), [] as [&str; 0]);
+    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.writes() == ["UpdateService api"]));
+}
