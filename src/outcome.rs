@@ -14,6 +14,8 @@ pub struct Ended {
     pub service: String,
     /// How it ended.
     pub outcome: Outcome,
+    /// What it was updated to, if an update was sent.
+    pub updated_to: Option<TaskDefinitionArn>,
     /// Somebody else's deployments that the update took the place of.
     pub displaced: Vec<SeenDeployment>,
     /// What ECS shows of it at the end of the run, or why that isn't known.

@@ -45,6 +45,8 @@ pub enum Event<'a> {
     Seen(&'a str),
     /// A write was not answered as it should be.
     Stumbled(&'a str),
+    /// A request was not answered, and is tried again for so long.
+    TriesAgain { error: &'a str, limit: Duration },
     /// The phases of the service have ended.
     Ended { attempt: &'a Attempt, took: Duration },
     /// A rollback is about to be requested.
@@ -72,6 +74,7 @@ impl Event<'_> {
             } => Level::ERROR,
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { .. }), .. }
             | Self::Stumbled(_)
+            | Self::TriesAgain { .. }
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
             | Self::NotYetStopped(_)
@@ -140,6 +143,9 @@ impl fmt::Display for Event<'_> {
             }
             Self::Drained { how } => write!(formatter, "drain check passed: {how}"),
             Self::Seen(what) => formatter.write_str(what),
+            Self::TriesAgain { error, limit } => {
+                write!(formatter, "{error}; trying again for up to {}", duration(*limit))
+            }
             Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened"),
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { remaining, .. }), took } => {
                 write!(formatter, "live, but not drained after {}: {remaining}", duration(*took))
@@ -401,6 +407,9 @@ impl Conclusion<'_> {
     fn named(&self, task_definition: &TaskDefinitionArn) -> String {
         match self.0.known.iter().find(|(known, _)| known == task_definition) {
             Some((_, version)) => format!("{task_definition} ({})", excerpt(version)),
+            None if self.0.updated_to.as_ref() == Some(task_definition) => {
+                format!("{task_definition} ({})", self.0.version)
+            }
             None => task_definition.to_string(),
         }
     }

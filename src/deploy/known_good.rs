@@ -1,11 +1,10 @@
 //! The last known good version: the task definition that last completed a deployment, to which a service returns.
 
-use super::{Clients, PATIENCE};
+use super::{Clients, answered};
 use crate::{
     aws::Error,
     config::Service,
     ecs::{Look, Rollout, SeenDeployment, TaskDefinitionArn},
-    poll,
 };
 
 /// What a service may return to.
@@ -35,7 +34,7 @@ pub async fn known_good(clients: &Clients<'_>, service: &Service, look: &Look) -
         ByLook::Completed(deployment) => return KnownGood::Completed(deployment.task_definition.clone()),
         ByLook::Open(older) => older,
     };
-    match (poll::answered(PATIENCE, async || clients.ecs.last_successful(service).await).await, older) {
+    match (answered(service, async || clients.ecs.last_successful(service).await).await, older) {
         (Ok(Some(completed)), _) => KnownGood::Completed(completed),
         // Behind a Classic Load Balancer only the history could say that it didn't complete, and that is short: 90 days,
         // and nothing from before 25 October 2024 (dg/view-service-deployment).

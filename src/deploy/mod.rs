@@ -38,10 +38,10 @@ use self::{
     update::{NotUpdated, update},
 };
 use crate::{
-    aws::Error,
+    aws::{Error, Fate},
     config::Service,
     ecr::Ecr,
-    ecs::{Ecs, SeenDeployment},
+    ecs::{Ecs, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     ping::Ping,
@@ -137,8 +137,9 @@ pub async fn deploy(
         let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
         let ours = turn.as_ref().and_then(|turn| turn.sent.as_ref()?.deployment.as_ref());
         let displaced = ours.map(|ours| ours.displaced.clone()).unwrap_or_default();
+        let updated_to = turn.as_ref().and_then(|turn| Some(turn.sent.as_ref()?.task_definition.clone()));
         let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &why));
-        conclude(clients, snapshot, outcome, displaced, took, patience)
+        conclude(clients, snapshot, outcome, (updated_to, displaced), took, patience)
     });
     let conclusions: Vec<_> = conclusions.collect();
     Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
@@ -249,7 +250,7 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
     // Registering may have taken a while: what is displaced must be what was looked at.
-    let before = match poll::answered(PATIENCE, async || clients.ecs.look(service).await).await {
+    let before = match answered(service, async || clients.ecs.look(service).await).await {
         Ok(look) if look.primary.id == before.primary.id => look,
         Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
@@ -293,6 +294,23 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
         Proven::Failed(why) => Attempt::Failed(why),
         Proven::Replaced(replacement) => replaced(replacement),
     }
+}
+
+/// Tries a request that may safely be repeated for as long as [`PATIENCE`], and tells why when it has to be repeated.
+async fn answered<T>(service: &Service, mut request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut is_told = false;
+    let telling = async || {
+        let answer = request().await;
+        if let Err(error) = &answer
+            && error.fate != Fate::Refused
+            && !std::mem::replace(&mut is_told, true)
+        {
+            let event = Event::TriesAgain { error: &excerpt(&error.to_string()), limit: PATIENCE };
+            report::say(&service.name, &event);
+        }
+        answer
+    };
+    poll::answered(PATIENCE, telling).await
 }
 
 /// An error of ECS's with the way out, in one line.
@@ -347,7 +365,7 @@ async fn conclude(
     clients: &Clients<'_>,
     snapshot: &Snapshot<'_>,
     outcome: Outcome,
-    displaced: Vec<SeenDeployment>,
+    (updated_to, displaced): (Option<TaskDefinitionArn>, Vec<SeenDeployment>),
     took: Duration,
     patience: Duration,
 ) -> Ended {
@@ -362,6 +380,7 @@ async fn conclude(
     Ended {
         service: service.name.clone(),
         outcome,
+        updated_to,
         displaced,
         last_look,
         known: snapshot.versions(),

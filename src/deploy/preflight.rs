@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Url;
 
 use super::{
-    Clients, PATIENCE,
+    Clients, answered,
     check::Proof,
     known_good::{KnownGood, has_completed, is_under_way, known_good},
 };
@@ -18,7 +18,6 @@ use crate::{
     git_sha::GitSha,
     image::common_git_sha,
     ping::Answer,
-    poll,
     report::{self, Event},
     text::excerpt,
 };
@@ -179,9 +178,9 @@ pub async fn preflight<'a>(
     version: &'a GitSha,
 ) -> Result<Snapshot<'a>, Vec<Problem>> {
     let refused = |error| vec![Problem::from(error)];
-    let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await.map_err(refused)?;
+    let look = answered(service, async || clients.ecs.look(service).await).await.map_err(refused)?;
     let running = &look.primary.task_definition;
-    let describe = async |arn| poll::answered(PATIENCE, async || clients.ecs.task_definition(service, arn).await).await;
+    let describe = async |arn| answered(service, async || clients.ecs.task_definition(service, arn).await).await;
     let running = describe(running).await.map_err(refused)?;
     let changes = running.changes(version);
     let mut remarks = Vec::new();
@@ -275,7 +274,7 @@ fn why(error: &Error) -> String {
 /// preflight is what the service returns to from now on.
 pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> Result<(Look, Proofs), Error> {
     let service = snapshot.service;
-    let look = poll::answered(PATIENCE, async || clients.ecs.look(service).await).await?;
+    let look = answered(service, async || clients.ecs.look(service).await).await?;
     if look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed {
         snapshot.has_completed = true;
         snapshot.way_back = WayBack::to_running(&snapshot.running, &snapshot.changes);
@@ -300,7 +299,7 @@ pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> R
 
 /// Makes sure that the tasks can be looked at, before anything depends on it.
 async fn look_at_tasks(clients: &Clients<'_>, service: &Service) -> Result<(), Error> {
-    poll::answered(PATIENCE, async || clients.ecs.tasks(service, Meant::ToRun).await).await.map(drop)
+    answered(service, async || clients.ecs.tasks(service, Meant::ToRun).await).await.map(drop)
 }
 
 #[cfg(test)]

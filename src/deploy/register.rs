@@ -1,7 +1,7 @@
 //! register-task-definition: a new revision of the running task definition, with its images at the new version.
 
-use super::{Clients, PATIENCE, preflight::Snapshot};
-use crate::{aws::Error, ecs::TaskDefinitionArn, poll};
+use super::{Clients, answered, preflight::Snapshot};
+use crate::{aws::Error, ecs::TaskDefinitionArn};
 
 /// The task definition that is to be deployed.
 #[derive(Clone, Debug)]
@@ -19,6 +19,6 @@ pub async fn register(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<
         return Ok(Revision { arn: snapshot.running.arn.clone(), is_new: false });
     }
     let registration = snapshot.running.registration(snapshot.version);
-    let arn = poll::answered(PATIENCE, async || clients.ecs.register(snapshot.service, &registration).await).await?;
+    let arn = answered(snapshot.service, async || clients.ecs.register(snapshot.service, &registration).await).await?;
     Ok(Revision { arn, is_new: true })
 }

@@ -56,7 +56,7 @@ TIME api: deploy check passed: the url shows ae30000
 TIME api: drain check: waiting up to 5 min until http://127.0.0.1:PORT/lb/us-east-1/staging/api/ping shows nothing but ae30000 and no old task runs
 TIME api: drain check passed: 5 requests in a row show only ae30000
 TIME api: deployed in SECONDS s
-api: DEPLOYED ae30000 as api:2 in SECONDS s; now run 2 tasks of api:2
+api: DEPLOYED ae30000 as api:2 in SECONDS s; now run 2 tasks of api:2 (ae30000)
 "
     );
 }

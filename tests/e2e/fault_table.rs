@@ -20,7 +20,7 @@ const HALF_A_MINUTE: &str = "timeoutMinutes: 0.5";
 /// No deploy under a fault takes longer.
 const LONGEST: Duration = Duration::from_mins(2);
 /// How many deploys run at the same time; they mostly wait.
-const AT_ONCE: usize = 40;
+const AT_ONCE: usize = 28;
 
 /// The ways in which a request can go wrong without being refused. Each ends by itself.
 fn faults(operation: &str) -> [(&'static str, Fault); 5] {

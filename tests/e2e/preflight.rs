@@ -319,7 +319,10 @@ fn a_url_that_cannot_be_reached_is_told_with_its_cause_and_the_deploy_goes_on() 
     ]
     .map(|(url, cause)| {
         let ecs = ecs([service("api").running(OLD)]);
-        let file = format!("{SHORT}\nservices:\n  api:\n    cluster: {}\n    url: {url}\n", ecs.cluster_arn("api"));
+        let file = format!(
+            "timeoutMinutes: 0.2\nservices:\n  api:\n    cluster: {}\n    url: {url}\n",
+            ecs.cluster_arn("api")
+        );
         let gehen = gehen_file(&ecs, &file);
         let running = gehen.start(&["-gitsha", NEW]);
         (url, cause, ecs, gehen, running)

@@ -262,7 +262,9 @@ fn watches_ecs_roll_back_by_itself_and_does_not_interfere() {
         .ends("api", &format!("ROLLED BACK to api:1 ({OLD})"))
         .says("proven live again");
     let end = run.end_of("api");
-    assert!(end.contains("ECS ended the deployment: ECS deployment circuit breaker: "), "{end}");
+    // Who looks later reads "Service deployment failed: …" first.
+    let why = end.lines().find(|line| line.starts_with("why: ECS ended the deployment: "));
+    assert!(why.is_some_and(|why| why.contains("ECS deployment circuit breaker: ")), "{end}");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
     assert_eq!(ecs.runs("api"), OLD);
 }
