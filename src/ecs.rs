@@ -70,7 +70,7 @@ impl Ecs {
     }
 
     /// DescribeServices of one service. A service that is missing, not ACTIVE or without a PRIMARY deployment is an
-    /// error that is [`Fate::Refused`].
+    /// error that is [`crate::aws::Fate::Refused`].
     pub async fn look(&self, service: &Service) -> Result<Look, Error> {
         const OPERATION: &str = "DescribeServices";
         let answer = self
