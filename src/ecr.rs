@@ -80,7 +80,7 @@ impl<'a> Ecr<'a> {
         let found = poll::answered(PATIENCE, async || find(&client, repository, &image).await);
         match timeout(PATIENCE, found).await {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => Found::CannotTell(explain(&error)),
+            Ok(Err(error)) => Found::CannotTell(error.in_short()),
             Err(_) => Found::CannotTell(format!("ECR gave no answer within {} s", PATIENCE.as_secs())),
         }
     }
@@ -117,7 +117,7 @@ async fn find(client: &Client, repository: Repository<'_>, image: &Image<'_>) ->
                 Ok(true) => Found::CannotTell("its repository is a pull-through cache that doesn't hold it yet".into()),
                 Err(error) if error.is_denied() => Found::CannotTell(format!(
                     "its repository doesn't hold it, but may be a pull-through cache: {}",
-                    explain(&error)
+                    error.in_short()
                 )),
                 Err(error) => return Err(error),
             }
@@ -142,11 +142,6 @@ async fn is_fetched_from_elsewhere(client: &Client, repository: Repository<'_>) 
         }
     }
     Ok(false)
-}
-
-/// The error, or the permission that is missing, in one line.
-fn explain(error: &Error) -> String {
-    error.hint().unwrap_or_else(|| excerpt(&error.to_string()))
 }
 
 /// Whether the rule with this prefix is about the repository.

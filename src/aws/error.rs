@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::http::HttpResponse;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 
+use crate::text::excerpt;
+
 /// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action, such
 /// as `ecr:BatchGetImage`.
 #[derive(Debug)]
@@ -54,6 +56,11 @@ impl Error {
     /// Whether the credentials may not do what was asked.
     pub fn is_denied(&self) -> bool {
         self.message.contains("AccessDenied") || self.message.contains("not authorized")
+    }
+
+    /// The way out, or else the error itself, in one line that can be shown.
+    pub fn in_short(&self) -> String {
+        self.hint().unwrap_or_else(|| excerpt(&self.to_string()))
     }
 
     /// The way out, where one is known.

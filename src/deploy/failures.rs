@@ -44,7 +44,7 @@ fn is_missing_image(reason: &str) -> bool {
 /// A missing image counts at once, other failures when three of them come in a row before any new task has become
 /// healthy, and after that at the threshold of ECS's circuit breaker: half the desired count, from 3 to 200
 /// (dg/deployment-circuit-breaker). A task that has outlived a failed one, and began no earlier, ends the row before it.
-pub fn verdict(failed: &[&Task], living: &[Task], desired: usize, was_live: bool) -> Option<String> {
+pub fn verdict(failed: &[Task], living: &[Task], desired: usize, was_live: bool) -> Option<String> {
     if failed.iter().filter_map(|task| task.stopped.as_ref()).any(|stopped| end(stopped) == End::ImageMissing) {
         return Some("the image of a new task can't be found".to_owned());
     }
@@ -52,7 +52,7 @@ pub fn verdict(failed: &[&Task], living: &[Task], desired: usize, was_live: bool
     let now = failed.iter().filter_map(|task| task.stopped.as_ref()?.at).max();
     let running = living.iter().filter(|task| task.status == "RUNNING" && !task.unhealthy);
     let running: Vec<_> = running.filter_map(|task| Some((task.created, ran(task, now?)?))).collect();
-    let is_over = |failed: &&&Task| {
+    let is_over = |failed: &&Task| {
         failed.created.is_some()
             && running.iter().any(|(created, age)| *created >= failed.created && *age > lifetime(failed))
     };
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn gives_up(failed: &[Task], living: &[Task], desired: usize) -> bool {
-        verdict(&failed.iter().collect::<Vec<_>>(), living, desired, false).is_some()
+        verdict(failed, living, desired, false).is_some()
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         assert!(gives_up(&failed(3), &[runs_since(0)], 2));
         let unhealthy = Task { unhealthy: true, ..runs_since(0) };
         assert!(gives_up(&failed(3), &[unhealthy], 10));
-        assert!(verdict(&failed(4).iter().collect::<Vec<_>>(), &[], 10, true).is_none());
+        assert!(verdict(&failed(4), &[], 10, true).is_none());
     }
 
     #[test]

@@ -19,7 +19,6 @@ use crate::{
     image::common_git_sha,
     ping::Answer,
     report::{self, Event},
-    text::excerpt,
 };
 
 /// What was seen of a service before anything was changed.
@@ -190,10 +189,10 @@ pub async fn preflight<'a>(
 
     let (good, assumed) = match known_good(clients, service, &look).await {
         KnownGood::Completed(good) => (Ok(good), None),
-        KnownGood::Older(good, Some(error)) => (Ok(good), Some(why(&error))),
+        KnownGood::Older(good, Some(error)) => (Ok(good), Some(error.in_short())),
         KnownGood::Older(good, None) => (Ok(good), Some("ECS's history doesn't reach back to it".to_owned())),
         KnownGood::Unknown(None) => (Err("no deployment of the service is known to have completed".to_owned()), None),
-        KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", why(&error))), None),
+        KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", error.in_short())), None),
     };
     let way_back = match good {
         Ok(good) if good == running.arn => WayBack::to_running(&running, &changes),
@@ -203,7 +202,9 @@ pub async fn preflight<'a>(
                 remarks.push(Remark::ReturnsElsewhere { to, assumed });
                 WayBack::To(definition)
             }
-            Err(error) => WayBack::Nowhere(format!("{good} is what to return to, but can't be read: {}", why(&error))),
+            Err(error) => {
+                WayBack::Nowhere(format!("{good} is what to return to, but can't be read: {}", error.in_short()))
+            }
         },
         Err(why) => WayBack::Nowhere(why),
     };
@@ -263,11 +264,6 @@ async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<
     let gone = old.into_iter().filter(|(_, found)| *found == Found::Missing);
     remarks.extend(gone.map(|(image, _)| Remark::PreviousImageGone(image.to_owned())));
     (problems, remarks)
-}
-
-/// An error, or the permission that is missing, in one line.
-fn why(error: &Error) -> String {
-    error.hint().unwrap_or_else(|| excerpt(&error.to_string()))
 }
 
 /// Looks at the service and its url once more, right before its first write. A deployment that has completed since

@@ -252,7 +252,7 @@ impl Rollback<'_> {
         let mut backoff = Backoff::default();
         loop {
             let error = self.clients.ecs.stop(self.service, arn).await.err()?;
-            let told = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
+            let told = error.in_short();
             // Why it is refused may be that ECS rolls back already: by itself, or by a first request whose answer was lost.
             if error.fate == Fate::Refused && self.is_rolling_back(arn).await {
                 return None;

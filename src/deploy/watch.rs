@@ -168,7 +168,8 @@ impl<'a> Watch<'a> {
     /// The tasks that are to run; a failed look gives the pause until the next.
     pub async fn tasks(&self) -> Result<Vec<Task>, Duration> {
         let tasks = self.clients.ecs.tasks(self.service, Meant::ToRun).await;
-        self.noted(tasks).ok_or_else(|| self.backoff_of_tasks.borrow_mut().pause().max(PACE))
+        let pause = || self.tasks_from.get().map_or(PACE, |from| from.saturating_duration_since(Instant::now()));
+        self.noted(tasks).ok_or_else(|| pause().max(PACE))
     }
 
     /// Why the deployment is to be given up, by the tasks of ours that failed so far. To be asked after each `look` in
@@ -184,8 +185,7 @@ impl<'a> Watch<'a> {
             return None;
         }
         self.list_stopping().await?;
-        let failed: Vec<Task> = self.stopping.borrow().values().flatten().cloned().collect();
-        let failed: Vec<_> = failed.iter().collect();
+        let failed: Vec<_> = self.stopping.borrow().values().flatten().cloned().collect();
         let living = if failures::can_be_enough(failed.len()) {
             self.noted(self.clients.ecs.tasks(self.service, Meant::ToRun).await)?
         } else {
@@ -223,7 +223,7 @@ impl<'a> Watch<'a> {
             }
             Err(error) => {
                 self.tasks_from.set(Some(Instant::now() + self.backoff_of_tasks.borrow_mut().pause()));
-                let error = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
+                let error = error.in_short();
                 let line = format!("ECS could not be asked for the tasks ({error}); trying again");
                 self.said_of_tasks.borrow_mut().say(self.service, line);
                 None
@@ -260,7 +260,7 @@ impl<'a> Watch<'a> {
             },
             Err(error) => {
                 self.hides_stages.set(error.fate == Fate::Refused);
-                let error = error.hint().unwrap_or_else(|| excerpt(&error.to_string()));
+                let error = error.in_short();
                 format!("the stage of the {name} deployment can't be told: {error}")
             }
         };
