@@ -91,12 +91,12 @@ fn after_a_killed_run_a_broken_version_ends_on_the_one_from_before_the_first_run
 
 #[test]
 fn after_a_killed_run_of_a_good_version_a_broken_one_ends_on_what_has_completed_by_then() {
-    let settings = Settings { pulling: Duration::from_secs(1), ..Settings::fast() };
+    // Long enough that the second run begins before ECS calls the first one's deployment completed, on any machine.
+    let settings = Settings { deregistration_delay: Duration::from_secs(6), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD)]);
     ecs.version(BAD, Behaviour::CrashesOnStart { exit_code: 1 });
-    let gehen = gehen_yml(&ecs, "timeoutMinutes: 0.1", &["api"]);
+    let gehen = gehen_yml(&ecs, "timeoutMinutes: 0.2", &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
-    // Some tasks of the new version run, but ECS has not called it completed.
     let run = gehen.deploy(BAD);
     assert_back_to_old(&ecs, &run);
     killed_in_mid_deploy(&gehen, NEW);
