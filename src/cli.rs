@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
-    ArgAction, CommandFactory, FromArgMatches, Parser,
+    ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -12,15 +12,35 @@ use crate::{git_sha::GitSha, text::excerpt};
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Deploy `version` to the services that the file at `path` lists.
-    Deploy {
-        /// The version, as given with `-gitsha`.
-        version: GitSha,
-        /// The file, as given with `-path`.
-        path: PathBuf,
-    },
+    /// Deploy, or say what deploying would do.
+    Deploy(Request),
     /// Print this text to stdout: the help, or gehen's own version.
     Print(String),
+}
+
+/// What is to be deployed, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The version, as given with `-gitsha`.
+    pub version: GitSha,
+    /// The file, as given with `-path`.
+    pub path: PathBuf,
+    /// The names of the services and scheduled tasks that were named with `-only`; none means all.
+    pub only: Vec<String>,
+    /// Whether only to say what would be done, as asked for with `-dry-run`.
+    pub dry_run: bool,
+    /// The form of the log, as given with `-log-format`.
+    pub log_format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Puts a new version of services onto AWS ECS and stays until it is proven live or undone.
@@ -43,6 +63,19 @@ struct Flags {
     /// File that lists the services
     #[arg(long, value_name = "file", default_value = "gehen.yml")]
     path: PathBuf,
+
+    /// Deploy only these services and scheduled tasks of the file, and in its order
+    #[arg(long, value_name = "name,…", value_parser = names)]
+    only: Option<Names>,
+
+    /// Say what would be deployed and where a rollback would go, and change nothing
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    #[arg(action = ArgAction::Set, default_value = "false", hide_default_value = true, value_name = "bool")]
+    dry_run: bool,
+
+    /// Form of the log: text, or json for one object a line
+    #[arg(long, value_name = "form", default_value = "text", value_enum, hide_possible_values = true)]
+    log_format: LogFormat,
 
     /// Print the version of gehen
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
@@ -69,7 +102,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         return Ok(Command::Print(concat!("gehen version ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
     }
     match flags.gitsha {
-        Some(version) => Ok(Command::Deploy { version, path: flags.path }),
+        Some(version) => Ok(Command::Deploy(Request {
+            version,
+            path: flags.path,
+            only: flags.only.unwrap_or_default().0,
+            dry_run: flags.dry_run,
+            log_format: flags.log_format,
+        })),
         None => {
             Err("-gitsha is missing: give the Git SHA to deploy, as in `gehen -gitsha $(git rev-parse HEAD)`".into())
         }
@@ -107,6 +146,18 @@ fn as_long_flags(definition: &clap::Command, arguments: impl IntoIterator<Item =
     rewritten
 }
 
+/// The names that `-only` gives.
+#[derive(Clone, Debug, Default)]
+struct Names(Vec<String>);
+
+fn names(text: &str) -> Result<Names, &'static str> {
+    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) {
+        return Err("give names from the file, with a comma between them");
+    }
+    Ok(Names(names))
+}
+
 /// The values that Go's `strconv.ParseBool` accepts.
 fn go_bool(text: &str) -> Result<bool, &'static str> {
     match text {
@@ -132,6 +183,10 @@ fn explain(definition: &clap::Command, error: &clap::Error) -> String {
     let flag =
         excerpt(&flag.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(flag).replace("[=<bool>]", ""));
     let value = excerpt(context(ContextKind::InvalidValue));
+    let valid = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) => valid.as_slice(),
+        _ => &[],
+    };
     let known: Vec<_> = definition.get_arguments().filter_map(|flag| Some(format!("-{}", flag.get_long()?))).collect();
     let known = known.join(", ");
     match error.kind() {
@@ -144,6 +199,9 @@ fn explain(definition: &clap::Command, error: &clap::Error) -> String {
         ErrorKind::ValueValidation => {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             format!("{flag}: `{value}` won't do: {cause}")
+        }
+        ErrorKind::InvalidValue if !valid.is_empty() && !value.is_empty() => {
+            format!("{flag}: `{value}` won't do: give {}", valid.join(" or "))
         }
         _ if value.is_empty() => format!("{flag} needs a value, as in `{flag} <value>`; `gehen -help` explains it"),
         _ => format!("{flag}: `{value}` won't do; `gehen -help` explains it"),
@@ -159,7 +217,17 @@ mod tests {
     }
 
     fn deploy(version: &str, path: &str) -> Command {
-        Command::Deploy { version: version.parse().expect("a Git SHA"), path: path.into() }
+        Command::Deploy(request(version, path))
+    }
+
+    fn request(version: &str, path: &str) -> Request {
+        Request {
+            version: version.parse().expect("a Git SHA"),
+            path: path.into(),
+            only: Vec::new(),
+            dry_run: false,
+            log_format: LogFormat::Text,
+        }
     }
 
     #[test]
@@ -183,6 +251,18 @@ mod tests {
         assert_eq!(parsed(&["-gitsha", "abcdef1"]), Ok(deploy("abcdef1", "gehen.yml")));
         assert_eq!(parsed(&["-gitsha", "abcdef1", "-path", "-odd.yml"]), Ok(deploy("abcdef1", "-odd.yml")));
         assert_eq!(parsed(&["-gitsha", "abcdef1", "-path", "a=b--c.yml"]), Ok(deploy("abcdef1", "a=b--c.yml")));
+    }
+
+    #[test]
+    fn flags_that_may_be_left_out_say_what_else_to_do() {
+        let given = ["-gitsha", "abcdef1", "-dry-run", "-only", "api, worker", "-log-format=json"];
+        let expected = Request {
+            only: vec!["api".into(), "worker".into()],
+            dry_run: true,
+            log_format: LogFormat::Json,
+            ..request("abcdef1", "gehen.yml")
+        };
+        assert_eq!(parsed(&given), Ok(Command::Deploy(expected)));
     }
 
     #[test]
@@ -210,20 +290,25 @@ mod tests {
             (&["-gitsha", "abcdef1", "-path"], "-path needs a value, as in `-path <value>`; `gehen -help` explains it"),
             (
                 &["-sha", "abcdef1"],
-                "unknown flag -sha: the flags are -gitsha, -path, -version, -help; `gehen -help` explains them",
+                "unknown flag -sha: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them",
             ),
             (
                 &["--git"],
-                "unknown flag -git: the flags are -gitsha, -path, -version, -help; `gehen -help` explains them",
+                "unknown flag -git: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them",
             ),
             (
                 &["-gitsha", "abcdef1", "now"],
-                "stray argument `now`: gehen takes flags only (-gitsha, -path, -version, -help)",
+                "stray argument `now`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)",
             ),
             (
                 &["now", "-gitsha", "abcdef1"],
-                "stray argument `now`: gehen takes flags only (-gitsha, -path, -version, -help)",
+                "stray argument `now`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)",
             ),
+            (
+                &["-gitsha", "abcdef1", "-only", "api,"],
+                "-only: `api,` won't do: give names from the file, with a comma between them",
+            ),
+            (&["-log-format", "xml"], "-log-format: `xml` won't do: give text or json"),
             (&["-version=maybe"], "-version: `maybe` won't do: give true or false, or leave the value out"),
         ] {
             assert_eq!(parsed(line), Err(message.to_owned()), "{line:?}");

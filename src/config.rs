@@ -5,7 +5,7 @@ mod file;
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use reqwest::Url;
+use reqwest::{Url, header::HeaderName};
 
 use crate::text::excerpt;
 
@@ -15,8 +15,14 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 /// What gehen.yml says, checked and complete.
 #[derive(Debug)]
 pub struct Config {
-    /// The services in the order of the file; at least one.
+    /// The services in the order of the file.
     pub services: Vec<Service>,
+    /// The scheduled tasks in the order of the file. There is at least one of these or one service.
+    pub scheduled_tasks: Vec<ScheduledTask>,
+    /// The ARN of the IAM role to assume for every request to AWS.
+    pub role: Option<String>,
+    /// How many services may be deployed at the same time; at least one.
+    pub parallel: usize,
 }
 
 /// One service of gehen.yml.
@@ -30,6 +36,41 @@ pub struct Service {
     pub url: Option<Url>,
     /// How long each check of this service may take.
     pub timeout: Duration,
+    /// The header in which the url's answers name the version.
+    pub header: HeaderName,
+    /// What to deploy.
+    pub update_strategy: UpdateStrategy,
+    /// The names of the containers that get the new tag; all of them without.
+    pub containers: Option<Vec<String>>,
+}
+
+/// What is deployed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpdateStrategy {
+    /// A new revision of the one that runs.
+    #[default]
+    Current,
+    /// A new revision of the family's newest one.
+    Latest,
+    /// What is there, in a new deployment.
+    Redeploy,
+    /// Nothing: only the checks are made.
+    None,
+}
+
+/// One scheduled task of gehen.yml: a rule of EventBridge, each of whose ECS targets gets a new revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduledTask {
+    /// The rule's name.
+    pub rule: String,
+    /// The event bus that the rule belongs to, by name or ARN; the default one without.
+    pub event_bus: Option<String>,
+    /// The region of the rule, where the file names one.
+    pub region: Option<String>,
+    /// What to deploy; with [`UpdateStrategy::Redeploy`] and [`UpdateStrategy::None`] the rule stays as it is.
+    pub update_strategy: UpdateStrategy,
+    /// The names of the containers that get the new tag; all of them without.
+    pub containers: Option<Vec<String>>,
 }
 
 impl Service {

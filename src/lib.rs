@@ -17,17 +17,16 @@ mod report;
 mod signals;
 mod text;
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Context as _;
 
 use crate::{
     aws::Aws,
-    cli::Command,
+    cli::{Command, Request},
     deploy::{Clients, NotBegun},
     ecr::Ecr,
     ecs::Ecs,
-    git_sha::GitSha,
     ping::Ping,
     signals::{Cancel, Listener},
 };
@@ -35,8 +34,8 @@ use crate::{
 /// Does what the arguments ask for; they are those that follow the program's name. Lines for people go to stderr,
 /// results that a script reads to stdout. Gives 0 for deployed, 1 for failed, 2 for live but not drained.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let (version, path) = match cli::parse(arguments) {
-        Ok(Command::Deploy { version, path }) => (version, path),
+    let request = match cli::parse(arguments) {
+        Ok(Command::Deploy(request)) => request,
         Ok(Command::Print(text)) => {
             report::print(&text);
             return ExitCode::SUCCESS;
@@ -46,7 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match deploy(&version, &path) {
+    match deploy(&request) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report::error(&format!("{error:#}"));
@@ -55,8 +54,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
-    let config = config::load(path)?;
+fn deploy(request: &Request) -> anyhow::Result<u8> {
+    let config = config::load(&request.path)?;
     report::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
@@ -68,7 +67,7 @@ fn deploy(version: &GitSha, path: &Path) -> anyhow::Result<u8> {
             let ping = Ping::new()?;
             let aws = Aws::load(services).await;
             let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping };
-            Ok(match deploy::deploy(&clients, services, version, &cancel, aws.credentials_end()).await {
+            Ok(match deploy::deploy(&clients, services, &request.version, &cancel, aws.credentials_end()).await {
                 Ok(ended) => {
                     report::summary(&ended);
                     outcome::exit_code(ended.iter().map(|ended| &ended.outcome))

@@ -3,13 +3,13 @@
 use std::{fmt, time::Duration};
 
 use anyhow::bail;
-use reqwest::Url;
+use reqwest::{Url, header::SERVER};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Cluster, Config, Service, is_name};
+use super::{Cluster, Config, Service, UpdateStrategy, is_name};
 use crate::text::excerpt;
 
 /// How long each check of a service may take where the file doesn't say.
@@ -106,9 +106,17 @@ impl File {
         let timeout = self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
         let services = services
             .into_iter()
-            .map(|(name, entry)| Service { name, cluster: entry.cluster, url: entry.url, timeout })
+            .map(|(name, entry)| Service {
+                name,
+                cluster: entry.cluster,
+                url: entry.url,
+                timeout,
+                header: SERVER,
+                update_strategy: UpdateStrategy::default(),
+                containers: None,
+            })
             .collect();
-        Ok(Config { services })
+        Ok(Config { services, scheduled_tasks: Vec::new(), role: None, parallel: 1 })
     }
 
     fn check_key(key: &str) -> Result<(), String> {
@@ -391,8 +399,15 @@ mod tests {
     #[test]
     fn everything_that_may_be_left_out_has_its_default() {
         let found = services(&format!("services:\n  api:\n    cluster: {ARN}\n"));
-        let expected =
-            Service { name: "api".into(), cluster: ARN.parse().expect("an ARN"), url: None, timeout: DEFAULT_TIMEOUT };
+        let expected = Service {
+            name: "api".into(),
+            cluster: ARN.parse().expect("an ARN"),
+            url: None,
+            timeout: DEFAULT_TIMEOUT,
+            header: SERVER,
+            update_strategy: UpdateStrategy::Current,
+            containers: None,
+        };
         assert_eq!(found, [expected]);
     }
 

@@ -18,7 +18,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{Clients, NotBegun, deploy};
-use crate::{aws::Aws, config::Service, ecr::Ecr, ecs::Ecs, ping::Ping, report, signals::Cancel};
+use crate::{
+    aws::Aws,
+    config::{Service, UpdateStrategy},
+    ecr::Ecr,
+    ecs::Ecs,
+    ping::Ping,
+    report,
+    signals::Cancel,
+};
 
 /// How long a deploy is watched, in the tests' own time. An odd bake time can have it wait for days.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -217,7 +225,15 @@ impl Bench {
         let canned = Canned::default();
         let aws: &'static Aws = Box::leak(Box::new(runtime.block_on(Aws::canned(canned.http_client()))));
         let cluster = "arn:aws:ecs:us-east-1:123456789012:cluster/staging".parse().expect("an ARN");
-        let services = vec![Service { name: "api".into(), cluster, url: None, timeout: Duration::from_millis(1500) }];
+        let services = vec![Service {
+            name: "api".into(),
+            cluster,
+            url: None,
+            timeout: Duration::from_millis(1500),
+            header: reqwest::header::SERVER,
+            update_strategy: UpdateStrategy::Current,
+            containers: None,
+        }];
         let ecs = Ecs::connect(aws, &services).expect("the region is known");
         let clients = Clients { ecs, ecr: Ecr::new(aws), ping: Ping::new().expect("TLS roots") };
         Self { runtime, canned, clients, services }
