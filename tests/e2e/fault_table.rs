@@ -51,7 +51,7 @@ enum Story {
 /// that the history of its service deployments is asked; its images come through a pull-through cache. `web` is deployed
 /// blue/green.
 fn stage(story: Story) -> LocalEcs {
-    let settings = Settings { alarm_bake: Duration::from_secs(2), ..Settings::fast() };
+    let settings = Settings { alarm_bake: Duration::from_secs(3), ..Settings::fast() };
     let ecs = ecs_with(
         settings,
         [
@@ -163,35 +163,39 @@ fn every_deploy_ends_as_it_would_without_the_fault() {
     let struck = Mutex::new(BTreeSet::new());
     let wrong = Mutex::new(Vec::new());
     let next = || todo.lock().expect("no thread panics while it holds the lock").pop();
+    let tell_under = |(operation, name), story| {
+        let fault = faults(operation).into_iter().find(|(known, _)| *known == name).map(|(_, fault)| fault);
+        let (run, ecs, since) = tell(story, fault.as_ref());
+        // A slow answer is one that nobody waited for; the first request after the fault was set gets it.
+        let has_struck = |request: &Request| {
+            request.operation == operation
+                && request.at >= since
+                && (request.answer != Answer::Ok || name == "slow past the attempt timeout")
+        };
+        if ecs.requests().iter().any(has_struck) {
+            struck.lock().expect("as above").insert((operation, name));
+        }
+        let found = mistakes(story, &run, &ecs);
+        if !found.is_empty() {
+            let found = found.join("; ");
+            let told = format!("{operation}, {name}, {story:?}: {found}\n{:?}\n{}", ecs.writes(), run.stderr);
+            wrong.lock().expect("as above").push(told);
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(((operation, name), story)) = next() {
-                    let fault = faults(operation).into_iter().find(|(known, _)| *known == name).map(|(_, fault)| fault);
-                    let (run, ecs, since) = tell(story, fault.as_ref());
-                    // A slow answer is one that nobody waited for; the first request after the fault was set gets it.
-                    let has_struck = |request: &Request| {
-                        request.operation == operation
-                            && request.at >= since
-                            && (request.answer != Answer::Ok || name == "slow past the attempt timeout")
-                    };
-                    if ecs.requests().iter().any(has_struck) {
-                        struck.lock().expect("as above").insert((operation, name));
-                    }
-                    let found = mistakes(story, &run, &ecs);
-                    if !found.is_empty() {
-                        let told = format!(
-                            "{operation}, {name}, {story:?}: {}\n{:?}\n{}",
-                            found.join("; "),
-                            ecs.writes(),
-                            run.stderr
-                        );
-                        wrong.lock().expect("as above").push(told);
-                    }
+                while let Some((pair, story)) = next() {
+                    tell_under(pair, story);
                 }
             });
         }
     });
+    // On a machine that is slow for a moment, what is to be asked for once may be over before it is asked for.
+    for _ in 0..3 {
+        let missed: Vec<_> = pairs().filter(|pair| !struck.lock().expect("as above").contains(pair)).collect();
+        missed.into_iter().for_each(|pair| tell_under(pair, Story::Good));
+    }
     let (struck, wrong) = (struck.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     let missed: Vec<_> = pairs().filter(|pair| !struck.contains(pair)).collect();
     // Past libtest, which keeps what print! writes in a test that passes.
