@@ -17,7 +17,7 @@ use aws_sdk_ecs::{
 };
 use aws_smithy_types::body::SdkBody;
 
-pub use definition::{Registration, TaskDefinition};
+pub use definition::{Registration, TaskDefinition, Unclear};
 pub use seen::{
     DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, StopCode,
     Stopped, Strategy, Task, TaskDefinitionArn,
@@ -101,13 +101,24 @@ impl Ecs {
         }
     }
 
-    /// DescribeTaskDefinition, tags included, with every field that ECS sent.
+    /// DescribeTaskDefinition of one revision, tags included, with every field that ECS sent.
     pub async fn task_definition(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.describe(service, &arn.0).await
+    }
+
+    /// As [`Self::task_definition`], of the newest ACTIVE revision of the family that `arn` belongs to
+    /// (API_DescribeTaskDefinition).
+    pub async fn newest_of_family(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.describe(service, arn.family()).await
+    }
+
+    /// `name` is an ARN or a family.
+    async fn describe(&self, service: &Service, name: &str) -> Result<TaskDefinition, Error> {
         const OPERATION: &str = "DescribeTaskDefinition";
         let body = KeepBody::default();
         self.client(service)
             .describe_task_definition()
-            .task_definition(&arn.0)
+            .task_definition(name)
             .include(TaskDefinitionField::Tags)
             .customize()
             .interceptor(body.clone())

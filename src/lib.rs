@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use crate::{
     aws::Aws,
     cli::{Command, Request},
-    deploy::{Clients, NotBegun},
+    deploy::{Clients, NotBegun, Order},
     ecr::Ecr,
     ecs::Ecs,
     ping::Ping,
@@ -67,10 +67,20 @@ fn deploy(request: &Request) -> anyhow::Result<u8> {
             let ping = Ping::new()?;
             let aws = Aws::load(services).await;
             let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping };
-            Ok(match deploy::deploy(&clients, services, &request.version, &cancel, aws.credentials_end()).await {
-                Ok(ended) => {
+            let order = Order { services, version: &request.version, parallel: config.parallel };
+            let ended = if request.dry_run {
+                deploy::plan(&clients, &order, &cancel, aws.credentials_end()).await.map(|()| None)
+            } else {
+                deploy::deploy(&clients, &order, &cancel, aws.credentials_end()).await.map(Some)
+            };
+            Ok(match ended {
+                Ok(Some(ended)) => {
                     report::summary(&ended);
                     outcome::exit_code(ended.iter().map(|ended| &ended.outcome))
+                }
+                Ok(None) => {
+                    report::planned();
+                    0
                 }
                 Err(NotBegun::Problems(problems)) => {
                     report::problems(&problems);

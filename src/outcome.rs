@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    config::UpdateStrategy,
     deploy::{Replacement, RolledBack},
     ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
@@ -24,6 +25,8 @@ pub struct Ended {
     pub known: Vec<(TaskDefinitionArn, String)>,
     /// The version that was to be deployed.
     pub version: GitSha,
+    /// What was to be deployed.
+    pub update_strategy: UpdateStrategy,
     /// From the service's first look to its end.
     pub took: Duration,
     /// The command that puts the previous version back by hand.
@@ -37,6 +40,8 @@ pub enum Outcome {
     Deployed {
         /// What runs.
         task_definition: TaskDefinitionArn,
+        /// The version that it was seen to be, where anything names one.
+        version: Option<GitSha>,
         /// Old tasks that get no new requests and are still about to end.
         leaving: usize,
     },
@@ -44,6 +49,8 @@ pub enum Outcome {
     Undetermined {
         /// What is live.
         task_definition: TaskDefinitionArn,
+        /// The version that it was seen to be, where anything names one.
+        version: Option<GitSha>,
         /// What remains of the old version.
         remaining: String,
     },
@@ -58,6 +65,8 @@ pub enum Outcome {
     Kept {
         /// What is live.
         task_definition: TaskDefinitionArn,
+        /// The version that it was seen to be, where anything names one.
+        version: Option<GitSha>,
         /// Why there is nothing to return to.
         nothing: String,
         /// Why it was to be rolled back.
@@ -65,6 +74,11 @@ pub enum Outcome {
     },
     /// It failed before the update was sent: the service runs what it ran.
     NotUpdated {
+        /// Why.
+        why: String,
+    },
+    /// The checks, which were all that was asked for, failed: nothing was changed.
+    NotProven {
         /// Why.
         why: String,
     },
@@ -82,6 +96,7 @@ impl Outcome {
             Self::RolledBack { .. }
             | Self::Kept { .. }
             | Self::NotUpdated { .. }
+            | Self::NotProven { .. }
             | Self::Superseded(_)
             | Self::NotReached => 1,
             Self::Undetermined { .. } => 2,
@@ -103,8 +118,8 @@ mod tests {
     #[test]
     fn the_worst_service_decides() {
         let arn = || TaskDefinitionArn("task-definition/api:2".into());
-        let deployed = || Outcome::Deployed { task_definition: arn(), leaving: 0 };
-        let undetermined = || Outcome::Undetermined { task_definition: arn(), remaining: String::new() };
+        let deployed = || Outcome::Deployed { task_definition: arn(), version: None, leaving: 0 };
+        let undetermined = || Outcome::Undetermined { task_definition: arn(), version: None, remaining: String::new() };
         let failed = || Outcome::NotUpdated { why: String::new() };
         for (outcomes, code) in [
             (vec![deployed()], 0),

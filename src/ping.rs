@@ -9,7 +9,8 @@ use std::{cell::RefCell, fmt, time::Duration};
 
 use anyhow::Context as _;
 use reqwest::{
-    Client, Response, Url, header,
+    Client, Response, Url,
+    header::{self, HeaderName},
     redirect::{Action, Attempt, Policy},
 };
 
@@ -33,8 +34,13 @@ tokio::task_local! {
 pub enum Answer {
     /// A 2xx answer that names a version.
     Version(GitSha),
-    /// A 2xx answer that names none; what its `Server` header says instead.
-    NoVersion(Option<String>),
+    /// A 2xx answer that names none.
+    NoVersion {
+        /// The header that was to name one.
+        header: HeaderName,
+        /// What it says instead, if it is there.
+        says: Option<String>,
+    },
     /// Any other answer, or none; in words.
     Failed(String),
 }
@@ -50,11 +56,24 @@ impl fmt::Display for Answer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(shown) => write!(formatter, "shows {shown}"),
-            Self::NoVersion(Some(server)) => write!(formatter, "shows no version (Server: {})", excerpt(server)),
-            Self::NoVersion(None) => formatter.write_str("shows no version (no Server header)"),
+            Self::NoVersion { header, says: Some(says) } => {
+                write!(formatter, "shows no version ({}: {})", spelled(header), excerpt(says))
+            }
+            Self::NoVersion { header, says: None } => {
+                write!(formatter, "shows no version (no {} header)", spelled(header))
+            }
             Self::Failed(why) => formatter.write_str(&excerpt(why)),
         }
     }
+}
+
+/// A header's name as people write it: `Server`, `X-Version`.
+fn spelled(header: &HeaderName) -> String {
+    let words = header.as_str().split('-').map(|word| match word.split_at_checked(1) {
+        Some((first, rest)) => first.to_ascii_uppercase() + rest,
+        None => String::new(),
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 /// Requests urls, each time over a connection of its own, so that a load balancer chooses anew.
@@ -79,26 +98,26 @@ impl Ping {
     }
 
     /// Requests `url` up to three times, a second apart, until it gives a 2xx answer.
-    pub async fn get_patiently(&self, url: &Url, limit: Duration) -> Answer {
+    pub async fn get_patiently(&self, url: &Url, header: &HeaderName, limit: Duration) -> Answer {
         for _ in 0..2 {
-            let answer = self.get(url, limit).await;
+            let answer = self.get(url, header, limit).await;
             if !matches!(answer, Answer::Failed(_)) {
                 return answer;
             }
             sleep(PACE).await;
         }
-        self.get(url, limit).await
+        self.get(url, header, limit).await
     }
 
-    /// Requests `url` once, following redirects and asking caches to stay out of it. `limit` is how long it may take,
-    /// redirects and body included.
-    pub async fn get(&self, url: &Url, limit: Duration) -> Answer {
+    /// Requests `url` once, following redirects and asking caches to stay out of it, and takes the version from `header`.
+    /// `limit` is how long it may take, redirects and body included.
+    pub async fn get(&self, url: &Url, header: &HeaderName, limit: Duration) -> Answer {
         let request = self.client.get(url.clone()).header(header::CACHE_CONTROL, "no-cache").timeout(limit);
         let (sent, redirected_to) = REDIRECTED_TO
             .scope(RefCell::default(), async { (request.send().await, REDIRECTED_TO.with(RefCell::take)) })
             .await;
         match sent {
-            Ok(response) => read(response).await,
+            Ok(response) => read(response, header).await,
             Err(error) => {
                 let elsewhere = redirected_to.filter(|last| last.origin() != url.origin());
                 Answer::Failed(NoAnswer::of(&error, elsewhere.as_ref(), limit).to_string())
@@ -118,37 +137,40 @@ fn follow(attempt: Attempt<'_>) -> Action {
     attempt.follow()
 }
 
-async fn read(mut response: Response) -> Answer {
+async fn read(mut response: Response, header: &HeaderName) -> Answer {
     let status = response.status();
     if !status.is_success() {
         return Answer::Failed(format!("answers {status}"));
     }
-    let servers: Vec<_> = response
+    let values: Vec<_> = response
         .headers()
-        .get_all(header::SERVER)
+        .get_all(header)
         .iter()
-        .map(|server| String::from_utf8_lossy(server.as_bytes()).into_owned())
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         .collect();
-    if let Some(version) = servers.iter().find_map(|server| version_of_server(server)) {
+    if let Some(version) = values.iter().find_map(|value| version_of_header(header, value)) {
         return Answer::Version(version);
     }
+    let none = || Answer::NoVersion { header: header.clone(), says: values.into_iter().next() };
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_BODY => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            Ok(Some(_)) | Err(_) => return Answer::NoVersion(servers.into_iter().next()),
+            Ok(Some(_)) | Err(_) => return none(),
         }
     }
-    match version_of_body(&body) {
-        Some(version) => Answer::Version(version),
-        None => Answer::NoVersion(servers.into_iter().next()),
-    }
+    version_of_body(&body).map_or_else(none, Answer::Version)
 }
 
-/// The version in a `Server` header of the form `*-<git sha>`.
-fn version_of_server(server: &str) -> Option<GitSha> {
-    server.rsplit_once('-')?.1.trim_end().parse().ok()
+/// The version in a header of the form `*-<git sha>`. One that is there for nothing else may be the SHA alone; servers
+/// write their names into `Server`.
+fn version_of_header(header: &HeaderName, value: &str) -> Option<GitSha> {
+    match value.rsplit_once('-') {
+        Some((_, last)) => last.trim_end().parse().ok(),
+        None if *header != header::SERVER => value.trim().parse().ok(),
+        None => None,
+    }
 }
 
 /// The version that a body is as a whole, which the Go original accepts too.
@@ -176,9 +198,19 @@ mod tests {
             ("nginx-1.25.3", None),
             ("", None),
         ] {
-            let found = version_of_server(server).map(|sha| sha.to_string());
+            let found = version_of_header(&header::SERVER, server).map(|sha| sha.to_string());
             assert_eq!(found.as_deref(), version, "{server:?}");
         }
+    }
+
+    #[test]
+    fn a_header_of_the_users_own_may_be_the_version_alone() {
+        let header = HeaderName::from_static("x-version");
+        for (value, version) in [("abcdef1", Some("abcdef1")), ("api-abcdef1", Some("abcdef1")), ("1.2.3", None)] {
+            let found = version_of_header(&header, value).map(|sha| sha.to_string());
+            assert_eq!(found.as_deref(), version, "{value:?}");
+        }
+        assert_eq!(spelled(&header), "X-Version");
     }
 
     #[test]
@@ -201,7 +233,7 @@ mod tests {
         let queue: Vec<_> = (0..5000).map_while(connect).collect();
         assert!(queue.len() < 5000, "the queue is never full");
         let url = Url::parse(&format!("http://{address}/")).expect("a url");
-        let answer = Ping::new().expect("a client").get(&url, Duration::from_mins(1)).await;
+        let answer = Ping::new().expect("a client").get(&url, &header::SERVER, Duration::from_mins(1)).await;
         assert_eq!(
             answer.to_string(),
             "gives no answer: the connection timed out after 3.1 s; does a firewall or a security group drop it?"
@@ -211,12 +243,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_header_and_no_body_makes_it_panic(bytes in any::<Vec<u8>>()) {
-            let _ = (version_of_server(&String::from_utf8_lossy(&bytes)), version_of_body(&bytes));
+            let _ = (version_of_header(&header::SERVER, &String::from_utf8_lossy(&bytes)), version_of_body(&bytes));
         }
 
         #[test]
         fn what_is_named_is_found(name in "[ -~]{0,30}", sha in "[0-9a-fA-F]{7,64}") {
-            let found = version_of_server(&format!("{name}-{sha}")).map(|sha| sha.to_string());
+            let found = version_of_header(&header::SERVER, &format!("{name}-{sha}")).map(|sha| sha.to_string());
             prop_assert_eq!(found, Some(sha));
         }
     }

@@ -10,7 +10,8 @@ use tracing::Level;
 pub use lines::start;
 
 use crate::{
-    deploy::{Attempt, Problems, Proof, Remark, Replacement, Returned, RolledBack},
+    config::UpdateStrategy,
+    deploy::{Attempt, Cause, Problems, Proof, Remark, Replacement, Returned, RolledBack, Snapshot, WayBack},
     ecs::{DeploymentId, ImageChange, Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
@@ -25,8 +26,12 @@ pub enum Event<'a> {
     Remark(&'a Remark),
     /// A new revision was registered.
     Registered { revision: &'a TaskDefinitionArn, changes: &'a [ImageChange] },
-    /// The running revision is at the version already.
-    NothingToRegister { running: &'a TaskDefinitionArn },
+    /// What is there will do: it is at the version already, or is to be deployed as it is.
+    NothingToRegister { ready: &'a TaskDefinitionArn, strategy: UpdateStrategy },
+    /// What a run that changes nothing found: what would be deployed.
+    WouldDeploy(&'a Snapshot<'a>),
+    /// What a run that changes nothing found: where a rollback would go.
+    WouldReturn(&'a Snapshot<'a>),
     /// The url can't tell the new version from the old one.
     UrlProvesNothing { version: &'a GitSha },
     /// UpdateService was answered.
@@ -48,7 +53,7 @@ pub enum Event<'a> {
     /// A request was not answered, and is tried again for so long.
     TriesAgain { error: &'a str, limit: Duration },
     /// The phases of the service have ended.
-    Ended { attempt: &'a Attempt, took: Duration },
+    Ended { attempt: &'a Attempt, took: Duration, strategy: UpdateStrategy },
     /// A rollback is about to be requested.
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
     /// The task definition to return to had been deregistered, and was registered again.
@@ -69,7 +74,12 @@ impl Event<'_> {
     fn level(&self) -> Level {
         match self {
             Self::Ended {
-                attempt: Attempt::Failed(_) | Attempt::NotBegun(_) | Attempt::Superseded(_) | Attempt::Cancelled(_),
+                attempt:
+                    Attempt::Failed(_)
+                    | Attempt::NotProven(_)
+                    | Attempt::NotBegun(_)
+                    | Attempt::Superseded(_)
+                    | Attempt::Interrupted(_),
                 ..
             } => Level::ERROR,
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { .. }), .. }
@@ -83,7 +93,10 @@ impl Event<'_> {
             | Self::GoesBackByItself { .. }
             | Self::Displaced(_) => Level::WARN,
             Self::Remark(remark) => match remark {
-                Remark::ImagesUnknown(..) | Remark::Deregistered(_) | Remark::HasCompleted(_) => Level::INFO,
+                Remark::ImagesUnknown(..)
+                | Remark::Deregistered(_)
+                | Remark::HasCompleted(_)
+                | Remark::MadeFromNewest(_) => Level::INFO,
                 _ => Level::WARN,
             },
             _ => Level::INFO,
@@ -97,16 +110,16 @@ impl fmt::Display for Event<'_> {
             Self::Runs { running, version } => write!(formatter, "runs {running} ({})", excerpt(version)),
             Self::Remark(remark) => remark.fmt(formatter),
             Self::Registered { revision, changes } => {
-                write!(formatter, "registered {revision}")?;
-                for (index, change) in changes.iter().enumerate() {
-                    let lead = if index == 0 { ":" } else { "," };
-                    write!(formatter, "{lead} {} -> {}", excerpt(&change.from), excerpt(&change.to))?;
-                }
-                Ok(())
+                write!(formatter, "registered {revision}: {}", Images(changes))
             }
-            Self::NothingToRegister { running } => {
-                write!(formatter, "all images of {running} are at this version already; no new revision is needed")
+            Self::NothingToRegister { ready, strategy: UpdateStrategy::Redeploy } => {
+                write!(formatter, "{ready} is deployed anew as it is, as `updateStrategy: redeploy` says")
             }
+            Self::NothingToRegister { ready, .. } => {
+                write!(formatter, "all images of {ready} are at this version already; no new revision is needed")
+            }
+            Self::WouldDeploy(snapshot) => would_deploy(formatter, snapshot),
+            Self::WouldReturn(snapshot) => would_return(formatter, snapshot),
             Self::UrlProvesNothing { version } => write!(
                 formatter,
                 "the version before is {version} too, so the url can't tell them apart; ECS's counts will decide"
@@ -147,19 +160,7 @@ impl fmt::Display for Event<'_> {
                 write!(formatter, "{error}; trying again for up to {}", duration(*limit))
             }
             Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened"),
-            Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { remaining, .. }), took } => {
-                write!(formatter, "live, but not drained after {}: {remaining}", duration(*took))
-            }
-            Self::Ended { attempt: Attempt::Live(_), took } => write!(formatter, "deployed in {}", duration(*took)),
-            Self::Ended { attempt: Attempt::Failed(why) | Attempt::NotBegun(why), took } => {
-                write!(formatter, "failed after {}: {why}", duration(*took))
-            }
-            Self::Ended { attempt: Attempt::Cancelled(by), took } => {
-                write!(formatter, "cancelled by {by} after {}", duration(*took))
-            }
-            Self::Ended { attempt: Attempt::Superseded(replacement), .. } => {
-                write!(formatter, "{} ({}); leaving the service alone", Who(replacement), replacement.by.id)
-            }
+            Self::Ended { attempt, took, strategy } => ended(formatter, attempt, &duration(*took), *strategy),
             Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
             Self::RegisteredAgain { previous, copy } => {
                 write!(formatter, "{previous} has been deregistered; registered {copy}, which is identical")
@@ -218,6 +219,9 @@ impl fmt::Display for Remark {
                 formatter,
                 "{previous} has been deregistered; if this run fails, an identical revision is registered to return to"
             ),
+            Self::MadeFromNewest(newest) => {
+                write!(formatter, "the new revision is made from {newest}, the newest of its family")
+            }
             Self::UnderWay(deployment) => write!(
                 formatter,
                 "deployment {} of {} is still in progress; this run replaces it",
@@ -237,6 +241,59 @@ impl fmt::Display for Remark {
                 write!(formatter, "whether {noun} {} {verb} can't be told ({why}); going on", images.join(", "))
             }
         }
+    }
+}
+
+/// How the phases of a service ended, after `took`.
+fn ended(formatter: &mut fmt::Formatter<'_>, attempt: &Attempt, took: &str, strategy: UpdateStrategy) -> fmt::Result {
+    match attempt {
+        Attempt::Live(Outcome::Undetermined { remaining, .. }) => {
+            write!(formatter, "live, but not drained after {took}: {remaining}")
+        }
+        Attempt::Live(_) if strategy == UpdateStrategy::None => write!(formatter, "found live in {took}"),
+        Attempt::Live(_) => write!(formatter, "deployed in {took}"),
+        Attempt::Failed(why) | Attempt::NotProven(why) | Attempt::NotBegun(why) => {
+            write!(formatter, "failed after {took}: {why}")
+        }
+        Attempt::Interrupted(Cause::Cancelled(by)) => write!(formatter, "cancelled by {by} after {took}"),
+        Attempt::Interrupted(cause @ Cause::Failed(_)) => write!(formatter, "given up after {took}, because {cause}"),
+        Attempt::Superseded(replacement) => {
+            write!(formatter, "{} ({}); leaving the service alone", Who(replacement), replacement.by.id)
+        }
+    }
+}
+
+/// What deploying would do.
+fn would_deploy(formatter: &mut fmt::Formatter<'_>, snapshot: &Snapshot<'_>) -> fmt::Result {
+    let (base, version) = (&snapshot.base().arn, snapshot.version);
+    match (snapshot.service.update_strategy, snapshot.ready()) {
+        (UpdateStrategy::None, _) => {
+            write!(formatter, "would only check that {version} is live as {base}, as `updateStrategy: none` says")
+        }
+        (UpdateStrategy::Redeploy, _) => {
+            write!(formatter, "would deploy {base} anew as it is, as `updateStrategy: redeploy` says")
+        }
+        (_, Some(ready)) => write!(formatter, "would deploy {}, whose images are at this version already", ready.arn),
+        (_, None) => write!(formatter, "would deploy a new revision of {base}: {}", Images(&snapshot.changes)),
+    }
+}
+
+/// Where a rollback would go.
+fn would_return(formatter: &mut fmt::Formatter<'_>, snapshot: &Snapshot<'_>) -> fmt::Result {
+    match (&snapshot.way_back, snapshot.previous()) {
+        (WayBack::Nowhere(why), _) => write!(formatter, "a rollback would have nothing to return to: {why}"),
+        (_, Some(to)) => write!(formatter, "a rollback would go to {} ({})", to.arn, excerpt(&to.version())),
+        (_, None) => Ok(()),
+    }
+}
+
+/// What changes of the images of a task definition.
+struct Images<'a>(&'a [ImageChange]);
+
+impl fmt::Display for Images<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changes = self.0.iter().map(|change| format!("{} -> {}", excerpt(&change.from), excerpt(&change.to)));
+        formatter.write_str(&changes.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -295,6 +352,11 @@ pub fn problems(problems: &Problems) {
     last("nothing has been changed");
 }
 
+/// The end of a run that was only to say what it would do.
+pub fn planned() {
+    last("nothing has been changed: this was a dry run");
+}
+
 /// The end of a run that a signal ended before anything was changed.
 pub fn cancelled_before_the_first_write(by: &str) {
     last(&format!("error: cancelled by {by}; nothing has been changed"));
@@ -331,13 +393,18 @@ struct Conclusion<'a>(&'a Ended);
 
 impl fmt::Display for Conclusion<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ended { outcome, last_look, known, version, took, way_back, .. } = self.0;
+        let Ended { outcome, last_look, known, took, way_back, update_strategy, .. } = self.0;
         let took = duration(*took);
         let now = Now(last_look, self.0);
         let before = known.first().map(|(before, _)| self.named(before)).unwrap_or_default();
         match outcome {
-            Outcome::Deployed { task_definition, leaving } => {
-                write!(formatter, "DEPLOYED {version} as {task_definition} in {took}; {now}")?;
+            Outcome::Deployed { task_definition, version, leaving } => {
+                let done = match update_strategy {
+                    UpdateStrategy::Current | UpdateStrategy::Latest => "DEPLOYED",
+                    UpdateStrategy::Redeploy => "DEPLOYED ANEW:",
+                    UpdateStrategy::None => "FOUND LIVE:",
+                };
+                write!(formatter, "{done} {} in {took}; {now}", Live(version.as_ref(), task_definition))?;
                 // They were counted when the drain check passed; the service may have had time since.
                 if *leaving > 0 && last_look.as_ref().is_ok_and(|look| !look.others.is_empty()) {
                     let balanced = last_look.as_ref().is_ok_and(|look| look.load_balanced);
@@ -346,10 +413,14 @@ impl fmt::Display for Conclusion<'_> {
                 }
                 Ok(())
             }
-            Outcome::Undetermined { task_definition, remaining } => write!(
+            Outcome::Undetermined { task_definition, version, remaining } => write!(
                 formatter,
-                "LIVE, BUT NOT DRAINED after {took}: {version} was seen live as {task_definition}, and the time for the \
-                 old version to go ran out; {now}\nwhy: {remaining}"
+                "LIVE, BUT NOT DRAINED after {took}: {}, and the time for the old version to go ran out; {now}\nwhy: \
+                 {remaining}",
+                match version {
+                    Some(version) => format!("{version} was seen live as {task_definition}"),
+                    None => format!("{task_definition} was seen live"),
+                }
             ),
             Outcome::RolledBack { why, rollback } => {
                 match rollback {
@@ -390,14 +461,31 @@ impl fmt::Display for Conclusion<'_> {
                     _ => Ok(()),
                 }
             }
-            Outcome::Kept { task_definition, nothing, why } => write!(
+            Outcome::Kept { task_definition, version, nothing, why } => write!(
                 formatter,
-                "NOT ROLLED BACK after {took}: {version} stays live as {task_definition}: there is nothing to return to \
-                 ({nothing}); {now}\nwhy: {why}\nto deploy another revision, name it in: {way_back}"
+                "NOT ROLLED BACK after {took}: {} stays live{}: there is nothing to return to ({nothing}); {now}\nwhy: \
+                 {why}\nto deploy another revision, name it in: {way_back}",
+                version.as_ref().map_or_else(|| task_definition.to_string(), ToString::to_string),
+                version.as_ref().map_or_else(String::new, |_| format!(" as {task_definition}")),
             ),
             Outcome::NotUpdated { why } => write!(formatter, "NOT UPDATED after {took}; {now}\nwhy: {why}"),
+            Outcome::NotProven { why } => {
+                write!(formatter, "NOT PROVEN LIVE after {took}, and nothing was changed; {now}\nwhy: {why}")
+            }
             Outcome::Superseded(by) => write!(formatter, "LEFT ALONE after {took}: {} meanwhile; {now}", Who(by)),
             Outcome::NotReached => write!(formatter, "NOT TOUCHED: the run ended before its turn; {now}"),
+        }
+    }
+}
+
+/// What is live: the version, where anything names one, and the task definition.
+struct Live<'a>(Option<&'a GitSha>, &'a TaskDefinitionArn);
+
+impl fmt::Display for Live<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(Some(version), task_definition) => write!(formatter, "{version} as {task_definition}"),
+            Self(None, task_definition) => task_definition.fmt(formatter),
         }
     }
 }

@@ -214,7 +214,7 @@ async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> b
         Proof::Url { url, .. } => match watch.last_answer() {
             Some(Answer::Failed(_)) => {
                 let limit = watch.service.request_timeout();
-                (Some(watch.clients.ping.get_patiently(url, limit).await), true)
+                (Some(watch.clients.ping.get_patiently(url, &watch.service.header, limit).await), true)
             }
             answer => (answer, true),
         },
@@ -365,7 +365,7 @@ mod tests {
         assert!(live(None, None));
         assert!(live(Some(look(SeenDeployment { desired: 4, ..seen("2", 2, InProgress) }, vec![])), None));
         assert!(!live(Some(full()), Some(Answer::Failed("answers 503".into()))));
-        assert!(!live(Some(full()), Some(Answer::NoVersion(None))));
+        assert!(!live(Some(full()), Some(Answer::NoVersion { header: reqwest::header::SERVER, says: None })));
         assert!(!live(Some(look(seen("2", 0, InProgress), vec![seen("1", 2, Completed)])), None));
         assert!(live(Some(look(seen("2", 2, Completed), vec![])), Some(version("0000000"))));
         let failing = SeenDeployment { failed_tasks: 1, ..seen("2", 2, InProgress) };

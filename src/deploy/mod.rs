@@ -15,31 +15,35 @@ mod standing;
 mod update;
 mod watch;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{
     StreamExt as _,
     future::{join, join_all},
-    stream,
+    stream::{self, FuturesUnordered},
 };
 use tokio::time::{Instant, timeout};
 
 pub use check::Proof;
-pub use preflight::{Problem, Remark};
+pub use preflight::{Problem, Remark, Snapshot, WayBack};
 pub use replaced::Replacement;
 pub use rollback::{Returned, RolledBack};
 
 use self::{
     drain::Old,
-    preflight::{Proofs, Snapshot, look_again, preflight},
+    preflight::{Proofs, look_again, preflight},
     prove::{Proven, prove},
     register::register,
     rollback::{Place, Sent, roll_back},
+    standing::Deployment,
     update::{NotUpdated, update},
 };
 use crate::{
     aws::{Error, Fate},
-    config::Service,
+    config::{Service, UpdateStrategy},
     ecr::Ecr,
     ecs::{Ecs, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
@@ -81,68 +85,84 @@ pub enum NotBegun {
     Cancelled(&'static str),
 }
 
-/// Deploys `version` to `services`, one after another, and gives how each ended, in their order. A signal that `cancel`
-/// knows of undoes what was begun, as a failure does, without waiting for proof. `credentials_end` resolves to the time
-/// when the AWS credentials end, where that is known.
+/// What is to be deployed.
+pub struct Order<'a> {
+    /// To which services.
+    pub services: &'a [Service],
+    /// The version.
+    pub version: &'a GitSha,
+    /// How many services may be deployed at the same time.
+    pub parallel: usize,
+}
+
+/// Deploys what `order` says, and gives how each service ended, in their order. A signal that `cancel` knows of undoes
+/// what was begun, as a failure does, without waiting for proof. `credentials_end` resolves to the time when the AWS
+/// credentials end, where that is known.
 pub async fn deploy(
     clients: &Clients<'_>,
-    services: &[Service],
-    version: &GitSha,
+    order: &Order<'_>,
     cancel: &Cancel,
     credentials_end: impl Future<Output = Option<SystemTime>>,
 ) -> Result<Vec<Ended>, NotBegun> {
-    let looks = join(look_at_all(clients, services, version), credentials_end);
+    let mut snapshots = begin(clients, order, cancel, credentials_end).await?;
+    let (turns, end) = take_turns(clients, &mut snapshots, order.parallel, cancel).await;
+    let mut rollbacks = match end {
+        End::RollBack(_) => roll_all_back(clients, &snapshots, &turns, cancel).await,
+        End::AllBegun | End::NoneFurther => turns.iter().map(|_| None).collect(),
+    }
+    .into_iter();
+    let why = match &end {
+        End::RollBack(cause) => cause.to_string(),
+        End::AllBegun | End::NoneFurther => String::new(),
+    };
+    let patience = if cancel.is_cancelled() { LAST_LOOK_PATIENCE / 4 } else { LAST_LOOK_PATIENCE };
+    let conclusions = snapshots.iter().zip(turns).map(|(snapshot, turn)| {
+        let (rollback, undoing) = rollbacks.next().flatten().unzip();
+        let took = turn.took + undoing.unwrap_or_default();
+        let displaced = turn.sent.as_ref().and_then(|sent| Some(sent.deployment.as_ref()?.displaced.clone()));
+        let updated_to = turn.sent.as_ref().map(|sent| sent.task_definition.clone());
+        let outcome = outcome(turn, rollback, &why);
+        conclude(clients, snapshot, outcome, (updated_to, displaced.unwrap_or_default()), took, patience)
+    });
+    let conclusions: Vec<_> = conclusions.collect();
+    Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
+}
+
+/// Preflight of what `order` says, and nothing else: says what deploying would do.
+pub async fn plan(
+    clients: &Clients<'_>,
+    order: &Order<'_>,
+    cancel: &Cancel,
+    credentials_end: impl Future<Output = Option<SystemTime>>,
+) -> Result<(), NotBegun> {
+    for snapshot in begin(clients, order, cancel, credentials_end).await? {
+        report::say(&snapshot.service.name, &Event::WouldDeploy(&snapshot));
+        if snapshot.service.update_strategy != UpdateStrategy::None {
+            report::say(&snapshot.service.name, &Event::WouldReturn(&snapshot));
+        }
+    }
+    Ok(())
+}
+
+/// Preflight, which a signal ends.
+async fn begin<'a>(
+    clients: &Clients<'_>,
+    order: &Order<'a>,
+    cancel: &Cancel,
+    credentials_end: impl Future<Output = Option<SystemTime>>,
+) -> Result<Vec<Snapshot<'a>>, NotBegun> {
+    let looks = join(look_at_all(clients, order.services, order.version), credentials_end);
     let (looks, credentials_end) = tokio::select! {
         biased;
         by = cancel.cancelled() => return Err(NotBegun::Cancelled(by)),
         looks = looks => looks,
     };
-    let mut snapshots = looks.map_err(NotBegun::Problems)?;
-    let (left, longest) = (credentials_end.map(time_left), longest(&snapshots));
+    let snapshots = looks.map_err(NotBegun::Problems)?;
+    let (left, longest) = (credentials_end.map(time_left), longest(&snapshots, order.parallel));
     if let Some(left) = left.filter(|left| *left < longest) {
         report::credentials_end_early(left, longest);
     }
-    let mut turns: Vec<Turn> = Vec::new();
-    let mut then = Next::GoOn;
-    for snapshot in &mut snapshots {
-        let (since, mut sent) = (Instant::now(), None);
-        let attempt = tokio::select! {
-            biased;
-            by = cancel.cancelled() => Attempt::Cancelled(by),
-            attempt = attempt(clients, snapshot, &mut sent) => attempt,
-        };
-        then = next(&attempt);
-        report::say(&snapshot.service.name, &Event::Ended { attempt: &attempt, took: since.elapsed() });
-        turns.push(Turn { took: since.elapsed(), sent, attempt });
-        if !matches!(then, Next::GoOn) {
-            break;
-        }
-    }
-    let mut rollbacks = match then {
-        Next::RollBack => roll_all_back(clients, &snapshots, &turns, cancel).await,
-        Next::GoOn | Next::Stop => turns.iter().map(|_| None).collect(),
-    }
-    .into_iter();
-    let why = turns.iter().zip(&snapshots).next_back().and_then(|(turn, snapshot)| match &turn.attempt {
-        Attempt::Failed(_) => Some(format!("service `{}` failed", snapshot.service.name)),
-        Attempt::Cancelled(by) => Some(format!("the run was cancelled by {by}")),
-        Attempt::Live(_) | Attempt::NotBegun(_) | Attempt::Superseded(_) => None,
-    });
-    let why = why.unwrap_or_default();
-    let patience = if cancel.is_cancelled() { LAST_LOOK_PATIENCE / 4 } else { LAST_LOOK_PATIENCE };
-    let mut turns = turns.into_iter();
-    let conclusions = snapshots.iter().map(|snapshot| {
-        let turn = turns.next();
-        let (rollback, undoing) = rollbacks.next().flatten().unzip();
-        let took = turn.as_ref().map(|turn| turn.took).unwrap_or_default() + undoing.unwrap_or_default();
-        let ours = turn.as_ref().and_then(|turn| turn.sent.as_ref()?.deployment.as_ref());
-        let displaced = ours.map(|ours| ours.displaced.clone()).unwrap_or_default();
-        let updated_to = turn.as_ref().and_then(|turn| Some(turn.sent.as_ref()?.task_definition.clone()));
-        let outcome = turn.map_or(Outcome::NotReached, |turn| outcome(turn, rollback, &why));
-        conclude(clients, snapshot, outcome, (updated_to, displaced), took, patience)
-    });
-    let conclusions: Vec<_> = conclusions.collect();
-    Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
+    Ok(snapshots)
 }
 
 /// Preflight of all services, so that all problems are known before the first write.
@@ -177,20 +197,31 @@ fn time_left(end: SystemTime) -> Duration {
     end.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// The longest that a run may take: each service in turn, with two writes and two checks, the last of which fails when its
-/// time is over; then all of them going back side by side.
-fn longest(snapshots: &[Snapshot<'_>]) -> Duration {
+/// The longest that a run may take: each service in its turn, `parallel` of them at the same time, with two writes and two
+/// checks, the last of which fails when its time is over; then all of them going back side by side.
+fn longest(snapshots: &[Snapshot<'_>], parallel: usize) -> Duration {
     let check = |snapshot: &Snapshot<'_>| snapshot.service.timeout + snapshot.strategy.takes();
-    let forth: Duration = snapshots.iter().map(|snapshot| 2 * PATIENCE + 2 * check(snapshot)).sum();
+    let mut turns = vec![Duration::ZERO; parallel];
+    for snapshot in snapshots {
+        let first_to_end = turns.iter_mut().min().expect("at least one service may be deployed at a time");
+        *first_to_end += 2 * PATIENCE + 2 * check(snapshot);
+    }
+    let forth = turns.into_iter().max().unwrap_or_default();
     let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot)).max();
     forth + back.unwrap_or_default()
 }
 
-/// One service's turn: what was sent to ECS, and how its phases ended.
+/// One service's turn.
+#[derive(Default)]
 struct Turn {
+    /// When it began, if it did.
+    since: Option<Instant>,
+    /// How long it took.
     took: Duration,
+    /// What was sent to ECS.
     sent: Option<Sent>,
-    attempt: Attempt,
+    /// How its phases ended; none where the run ended before them.
+    attempt: Option<Attempt>,
 }
 
 /// How the phases of one service ended, before anything is undone.
@@ -199,19 +230,51 @@ pub enum Attempt {
     Live(Outcome),
     /// It failed, and why.
     Failed(String),
+    /// The checks, which were all that was asked for, failed, and why.
+    NotProven(String),
     /// Nothing of it was tried, because ECS could not be asked, and why.
     NotBegun(String),
     /// Somebody else's deployment has taken over.
     Superseded(Replacement),
+    /// The run ended before its phases did, and why.
+    Interrupted(Cause),
+}
+
+/// How the turns of a run ended.
+enum End {
+    /// Every service had its turn.
+    AllBegun,
+    /// No further service was begun; what is proven stays.
+    NoneFurther,
+    /// Every service updated in this run goes back.
+    RollBack(Cause),
+}
+
+/// Why a run ended early.
+#[derive(Clone, Debug)]
+pub enum Cause {
+    /// A service failed, by its name.
+    Failed(String),
     /// A signal ended the run, by its name.
     Cancelled(&'static str),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(service) => write!(formatter, "service `{service}` failed"),
+            Self::Cancelled(by) => write!(formatter, "the run was cancelled by {by}"),
+        }
+    }
 }
 
 /// What follows for the run from how one service ended.
 enum Next {
     /// The next service.
     GoOn,
-    /// No further service; what is proven stays.
+    /// No further service is updated; what is proven stays, and what is under way goes on.
+    NoUpdate,
+    /// No further service; what is proven stays, and what is under way goes on.
     Stop,
     /// No further service; every service updated in this run goes back.
     RollBack,
@@ -220,22 +283,99 @@ enum Next {
 fn next(attempt: &Attempt) -> Next {
     match attempt {
         Attempt::Live(_) => Next::GoOn,
+        Attempt::NotProven(_) => Next::NoUpdate,
         Attempt::NotBegun(_) | Attempt::Superseded(_) => Next::Stop,
-        Attempt::Failed(_) | Attempt::Cancelled(_) => Next::RollBack,
+        Attempt::Failed(_) | Attempt::Interrupted(_) => Next::RollBack,
     }
 }
 
-/// Takes one service through register, update, deploy check and drain check. `sent` tells, at any moment and even if
-/// this future is dropped, what there is to undo; `snapshot` learns what has completed since preflight.
+/// Gives each service its turn, `parallel` of them at the same time, in their order. The first failure and a signal end
+/// all turns that are under way.
+async fn take_turns<'a>(
+    clients: &Clients<'_>,
+    snapshots: &mut [Snapshot<'a>],
+    parallel: usize,
+    cancel: &Cancel,
+) -> (Vec<Turn>, End) {
+    let services: Vec<&'a Service> = snapshots.iter().map(|snapshot| snapshot.service).collect();
+    let mut turns: Vec<_> = snapshots.iter().map(|_| Turn::default()).collect();
+    let mut waiting = snapshots.iter_mut().zip(&mut turns);
+    let mut under_way = FuturesUnordered::new();
+    let (mut may_begin, mut may_update) = (true, true);
+    let cause = loop {
+        while may_begin && under_way.len() < parallel {
+            let may = |service: &Service| may_update || service.update_strategy == UpdateStrategy::None;
+            let Some((snapshot, turn)) = waiting.find(|(snapshot, _)| may(snapshot.service)) else { break };
+            under_way.push(take_turn(clients, snapshot, turn));
+        }
+        let ended = tokio::select! {
+            biased;
+            by = cancel.cancelled() => break Some(Cause::Cancelled(by)),
+            ended = under_way.next() => ended,
+        };
+        match ended {
+            None => break None,
+            Some((_, Next::GoOn)) => {}
+            Some((_, Next::NoUpdate)) => may_update = false,
+            Some((_, Next::Stop)) => may_begin = false,
+            Some((service, Next::RollBack)) => break Some(Cause::Failed(service.name.clone())),
+        }
+    };
+    drop(under_way);
+    drop(waiting);
+    let end = match cause {
+        Some(cause) => End::RollBack(cause),
+        None if may_begin && may_update => End::AllBegun,
+        None => End::NoneFurther,
+    };
+    if let End::RollBack(cause) = &end {
+        for (service, turn) in services.into_iter().zip(&mut turns) {
+            if turn.since.is_some() && turn.attempt.is_none() {
+                turn.end(service, Attempt::Interrupted(cause.clone()));
+            }
+        }
+    }
+    (turns, end)
+}
+
+/// Takes one service through its phases, and says what follows from how they ended. What is to be undone is in `turn` at any
+/// moment, even if this future is dropped.
+async fn take_turn<'a>(clients: &Clients<'_>, snapshot: &mut Snapshot<'a>, turn: &mut Turn) -> (&'a Service, Next) {
+    turn.since = Some(Instant::now());
+    let attempt = attempt(clients, snapshot, &mut turn.sent).await;
+    let next = next(&attempt);
+    turn.end(snapshot.service, attempt);
+    (snapshot.service, next)
+}
+
+impl Turn {
+    fn end(&mut self, service: &Service, attempt: Attempt) {
+        self.took = self.since.map(|since| since.elapsed()).unwrap_or_default();
+        let event = Event::Ended { attempt: &attempt, took: self.took, strategy: service.update_strategy };
+        report::say(&service.name, &event);
+        self.attempt = Some(attempt);
+    }
+}
+
+/// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through the
+/// checks. `sent` tells, at any moment and even if this future is dropped, what there is to undo; `snapshot` learns what has
+/// completed since preflight.
 async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
     let service = snapshot.service;
-    let say = |event: &Event<'_>| report::say(&service.name, event);
     let (before, proofs) = match look_again(clients, snapshot).await {
         Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
     };
     let snapshot = &*snapshot;
+    if service.update_strategy == UpdateStrategy::None {
+        let ids = before.others.iter().map(|other| other.id.clone()).collect();
+        let running = Deployment::primary_of(&before, ids, false);
+        let proven = prove(clients, service, &running, &proofs.new, Old::Every).await;
+        let version = snapshot.version_proven_by(&proofs.new);
+        return proven_as(running.task_definition, version, proven, Attempt::NotProven, Attempt::Superseded);
+    }
+    let say = |event: &Event<'_>| report::say(&service.name, event);
     let revision = match register(clients, snapshot).await {
         Ok(revision) => revision,
         Err(error) => return Attempt::Failed(explain(&error)),
@@ -243,7 +383,7 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
     if revision.is_new {
         say(&Event::Registered { revision: &revision.arn, changes: &snapshot.changes });
     } else {
-        say(&Event::NothingToRegister { running: &revision.arn });
+        say(&Event::NothingToRegister { ready: &revision.arn, strategy: service.update_strategy });
     }
     let Proofs { new: proof, previous: proof_of_previous } = proofs;
     if service.url.is_some() && matches!(proof, Proof::Counts) {
@@ -287,11 +427,22 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
     }
     say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
 
-    let task_definition = ours.task_definition.clone();
-    match prove(clients, service, &ours, &proof, Old::Every).await {
-        Proven::Complete { leaving } => Attempt::Live(Outcome::Deployed { task_definition, leaving }),
-        Proven::NotDrained(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, remaining }),
-        Proven::Failed(why) => Attempt::Failed(why),
+    let proven = prove(clients, service, &ours, &proof, Old::Every).await;
+    proven_as(ours.task_definition, snapshot.version_proven_by(&proof), proven, Attempt::Failed, replaced)
+}
+
+/// How the phases ended, by the checks of `task_definition`, whose `version` they prove where they can.
+fn proven_as(
+    task_definition: TaskDefinitionArn,
+    version: Option<GitSha>,
+    proven: Proven,
+    failed: impl FnOnce(String) -> Attempt,
+    replaced: impl FnOnce(Replacement) -> Attempt,
+) -> Attempt {
+    match proven {
+        Proven::Complete { leaving } => Attempt::Live(Outcome::Deployed { task_definition, version, leaving }),
+        Proven::NotDrained(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, version, remaining }),
+        Proven::Failed(why) => failed(why),
         Proven::Replaced(replacement) => replaced(replacement),
     }
 }
@@ -346,16 +497,21 @@ async fn roll_all_back(
 
 /// How a service ended, all told; `ended` is why the whole run did.
 fn outcome(turn: Turn, rollback: Option<RolledBack>, ended: &str) -> Outcome {
-    match (turn.attempt, rollback) {
+    let Some(attempt) = turn.attempt else { return Outcome::NotReached };
+    match (attempt, rollback) {
         (
-            Attempt::Live(Outcome::Deployed { task_definition, .. } | Outcome::Undetermined { task_definition, .. }),
+            Attempt::Live(
+                Outcome::Deployed { task_definition, version, .. }
+                | Outcome::Undetermined { task_definition, version, .. },
+            ),
             Some(RolledBack::NothingToReturnTo(nothing)),
-        ) => Outcome::Kept { task_definition, nothing, why: ended.to_owned() },
+        ) => Outcome::Kept { task_definition, version, nothing, why: ended.to_owned() },
         (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
         (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned(), rollback },
         (Attempt::Live(outcome), None) => outcome,
         (Attempt::Failed(why) | Attempt::NotBegun(why), None) => Outcome::NotUpdated { why },
-        (Attempt::Cancelled(_), None) => Outcome::NotUpdated { why: ended.to_owned() },
+        (Attempt::NotProven(why), None) => Outcome::NotProven { why },
+        (Attempt::Interrupted(_), None) => Outcome::NotUpdated { why: ended.to_owned() },
         (Attempt::Superseded(replacement), None) => Outcome::Superseded(replacement),
     }
 }
@@ -385,6 +541,7 @@ async fn conclude(
         last_look,
         known: snapshot.versions(),
         version: snapshot.version.clone(),
+        update_strategy: service.update_strategy,
         took,
         way_back: format!(
             "aws ecs update-service --region {} --cluster {} --service {} --task-definition {way_back} \

@@ -17,12 +17,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::{Clients, NotBegun, deploy};
+use super::{Clients, NotBegun, Order, deploy};
 use crate::{
     aws::Aws,
     config::{Service, UpdateStrategy},
     ecr::Ecr,
     ecs::Ecs,
+    git_sha::GitSha,
     ping::Ping,
     report,
     signals::Cancel,
@@ -244,10 +245,11 @@ impl Bench {
         *self.canned.state() = State { answers, ..State::default() };
         let took = self.runtime.block_on(async {
             let since = Instant::now();
-            let version = "abcdef1".parse().expect("a Git SHA");
+            let version: GitSha = "abcdef1".parse().expect("a Git SHA");
             let credentials_end = async { None };
             let cancel = Cancel::default();
-            let run = deploy(&self.clients, &self.services, &version, &cancel, credentials_end);
+            let order = Order { services: &self.services, version: &version, parallel: 1 };
+            let run = deploy(&self.clients, &order, &cancel, credentials_end);
             match timeout(WATCHED, run).await {
                 Err(_) => {}
                 Ok(Ok(ended)) => ended.iter().for_each(|ended| assert!(!report::conclusion(ended).is_empty())),

@@ -12,11 +12,13 @@ use super::{
 };
 use crate::{
     aws::Error,
-    config::Service,
+    config::{Service, UpdateStrategy},
     ecr::Found,
-    ecs::{DeploymentId, ImageChange, Look, Meant, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn},
+    ecs::{
+        DeploymentId, ImageChange, Look, Meant, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn, Unclear,
+    },
     git_sha::GitSha,
-    image::common_git_sha,
+    image::{Image, common_git_sha},
     ping::Answer,
     report::{self, Event},
 };
@@ -27,9 +29,11 @@ pub struct Snapshot<'a> {
     pub service: &'a Service,
     /// The version to deploy.
     pub version: &'a GitSha,
-    /// What runs now, and what the new revision is made from.
+    /// What runs now.
     pub running: TaskDefinition,
-    /// What deploying makes of its images.
+    /// The family's newest revision, where that is another and is to be deployed at the new version.
+    pub newest: Option<TaskDefinition>,
+    /// What deploying makes of the images of what is deployed.
     pub changes: Vec<ImageChange>,
     /// What to return to.
     pub way_back: WayBack,
@@ -69,6 +73,8 @@ pub enum Remark {
     NothingToReturnTo(String),
     /// The task definition to return to has been deregistered.
     Deregistered(TaskDefinitionArn),
+    /// The new revision is made from this one, the family's newest, which doesn't run.
+    MadeFromNewest(TaskDefinitionArn),
     /// A deployment is under way that this run will replace.
     UnderWay(SeenDeployment),
     /// The url gives no answer or shows no version today.
@@ -112,25 +118,42 @@ impl Snapshot<'_> {
         [Some(&self.running), other].into_iter().flatten().map(|known| (known.arn.clone(), known.version())).collect()
     }
 
-    /// Whether what runs now will do: all its images are at the version to deploy, and services can be updated to it.
-    pub fn is_at_version(&self) -> bool {
-        will_do(&self.running, &self.changes)
+    /// What the new revision is made from.
+    pub fn base(&self) -> &TaskDefinition {
+        self.newest.as_ref().unwrap_or(&self.running)
     }
-}
 
-impl WayBack {
-    /// To what runs, which completed a deployment, unless that is deployed again.
-    fn to_running(running: &TaskDefinition, changes: &[ImageChange]) -> Self {
-        if will_do(running, changes) {
-            return Self::Nowhere(format!("{} is what this run deploys, too", running.arn));
+    /// The base, where it will do as it is: none of its images is to change, and services can be updated to it.
+    pub fn ready(&self) -> Option<&TaskDefinition> {
+        let base = self.base();
+        let will_do = base.is_active() && self.changes.iter().all(|change| change.from == change.to);
+        will_do.then_some(base)
+    }
+
+    /// The version that `proof` shows to be live: the url names it, or the images are tagged with it. An image that is
+    /// deployed as it is, under another tag, may be of any version.
+    pub fn version_proven_by(&self, proof: &Proof) -> Option<GitSha> {
+        let is_tagged = match self.service.update_strategy {
+            UpdateStrategy::Current | UpdateStrategy::Latest => true,
+            UpdateStrategy::Redeploy | UpdateStrategy::None => {
+                let is_version = |change: &ImageChange| {
+                    Image::parse(&change.from).git_sha().is_some_and(|sha| sha.names_same_commit_as(self.version))
+                };
+                self.running.changes(self.version).iter().all(is_version)
+            }
+        };
+        (is_tagged || matches!(proof, Proof::Url { .. })).then(|| self.version.clone())
+    }
+
+    /// The way back to what runs, which completed a deployment, unless that is deployed again.
+    fn way_back_to_running(&self) -> WayBack {
+        match self.ready() {
+            Some(ready) if ready.arn == self.running.arn => {
+                WayBack::Nowhere(format!("{} is what this run deploys, too", ready.arn))
+            }
+            _ => WayBack::Running,
         }
-        Self::Running
     }
-}
-
-/// See [`Snapshot::is_at_version`].
-fn will_do(running: &TaskDefinition, changes: &[ImageChange]) -> bool {
-    running.is_active() && changes.iter().all(|change| change.from == change.to)
 }
 
 /// What will prove that a version is live.
@@ -169,8 +192,8 @@ fn proofs(
 }
 
 /// Looks at `service`: it is ACTIVE, its deployment controller is ECS, its task definition can be read, and so can its
-/// tasks where only they can prove anything; the new images are there, as far as that can be told. Gives every problem
-/// that was found.
+/// tasks where only they can prove anything; which containers get the new tag is clear, and the new images are there, as
+/// far as that can be told. Gives every problem that was found.
 pub async fn preflight<'a>(
     clients: &Clients<'_>,
     service: &'a Service,
@@ -178,51 +201,54 @@ pub async fn preflight<'a>(
 ) -> Result<Snapshot<'a>, Vec<Problem>> {
     let refused = |error| vec![Problem::from(error)];
     let look = answered(service, async || clients.ecs.look(service).await).await.map_err(refused)?;
-    let running = &look.primary.task_definition;
-    let describe = async |arn| answered(service, async || clients.ecs.task_definition(service, arn).await).await;
-    let running = describe(running).await.map_err(refused)?;
-    let changes = running.changes(version);
-    let mut remarks = Vec::new();
-    if is_under_way(&look) {
-        remarks.push(Remark::UnderWay(look.primary.clone()));
-    }
-
-    let (good, assumed) = match known_good(clients, service, &look).await {
-        KnownGood::Completed(good) => (Ok(good), None),
-        KnownGood::Older(good, Some(error)) => (Ok(good), Some(error.in_short())),
-        KnownGood::Older(good, None) => (Ok(good), Some("ECS's history doesn't reach back to it".to_owned())),
-        KnownGood::Unknown(None) => (Err("no deployment of the service is known to have completed".to_owned()), None),
-        KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", error.in_short())), None),
+    let running = describe(clients, service, &look.primary.task_definition).await.map_err(refused)?;
+    let mut snapshot = Snapshot {
+        service,
+        version,
+        changes: Vec::new(),
+        running,
+        newest: None,
+        way_back: WayBack::Running,
+        primary: look.primary.id.clone(),
+        has_completed: has_completed(&look),
+        strategy: look.strategy,
+        remarks: Vec::new(),
     };
-    let way_back = match good {
-        Ok(good) if good == running.arn => WayBack::to_running(&running, &changes),
-        Ok(good) => match describe(&good).await {
-            Ok(definition) => {
-                let to = (good, definition.version());
-                remarks.push(Remark::ReturnsElsewhere { to, assumed });
-                WayBack::To(definition)
-            }
-            Err(error) => {
-                WayBack::Nowhere(format!("{good} is what to return to, but can't be read: {}", error.in_short()))
-            }
-        },
-        Err(why) => WayBack::Nowhere(why),
-    };
-    if let WayBack::Nowhere(why) = &way_back {
-        remarks.push(Remark::NothingToReturnTo(why.clone()));
+    let mut problems = Vec::new();
+    if service.update_strategy == UpdateStrategy::Latest {
+        let arn = &snapshot.running.arn;
+        let newest = answered(service, async || clients.ecs.newest_of_family(service, arn).await).await;
+        let newest = newest.map_err(refused)?.choosing(service.containers.as_deref());
+        if newest.arn != *arn {
+            snapshot.remarks.push(Remark::MadeFromNewest(newest.arn.clone()));
+            snapshot.newest = Some(newest);
+        }
     }
-    let (has_completed, strategy, primary) = (has_completed(&look), look.strategy, look.primary.id);
-    let mut snapshot =
-        Snapshot { service, version, running, changes, way_back, primary, has_completed, strategy, remarks };
+    problems.extend(look_at_choice(&snapshot));
+    snapshot.changes = match service.update_strategy {
+        UpdateStrategy::Current | UpdateStrategy::Latest => snapshot.base().changes(version),
+        // Nothing changes, but the images must be there still.
+        UpdateStrategy::Redeploy => {
+            let stays = |change: ImageChange| ImageChange { to: change.from.clone(), ..change };
+            snapshot.running.changes(version).into_iter().map(stays).collect()
+        }
+        UpdateStrategy::None => Vec::new(),
+    };
+    if service.update_strategy != UpdateStrategy::None {
+        if is_under_way(&look) {
+            snapshot.remarks.push(Remark::UnderWay(look.primary.clone()));
+        }
+        find_way_back(clients, &mut snapshot, &look).await;
+    }
 
     let asked = async {
         match &service.url {
-            Some(url) => Some((url, clients.ping.get(url, service.request_timeout()).await)),
+            Some(url) => Some((url, clients.ping.get(url, &service.header, service.request_timeout()).await)),
             None => None,
         }
     };
-    let (images, asked) = join(look_at_images(clients, &snapshot), asked).await;
-    let (mut problems, remarks) = images;
+    let ((missing, remarks), asked) = join(look_at_images(clients, &snapshot), asked).await;
+    problems.extend(missing);
     if service.url.is_none()
         && let Err(error) = look_at_tasks(clients, service).await
     {
@@ -231,10 +257,6 @@ pub async fn preflight<'a>(
     if !problems.is_empty() {
         return Err(problems);
     }
-    if let Some(previous) = snapshot.previous().filter(|previous| !previous.is_active()) {
-        let gone = Remark::Deregistered(previous.arn.clone());
-        snapshot.remarks.push(gone);
-    }
     snapshot.remarks.extend(remarks);
     if let Some((url, answer)) = asked.filter(|(_, answer)| !matches!(answer, Answer::Version(_))) {
         snapshot.remarks.push(Remark::UrlShowsNoVersion(url.clone(), answer));
@@ -242,8 +264,108 @@ pub async fn preflight<'a>(
     Ok(snapshot)
 }
 
+/// DescribeTaskDefinition, with the containers chosen that the service names.
+async fn describe(clients: &Clients<'_>, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+    let described = answered(service, async || clients.ecs.task_definition(service, arn).await).await?;
+    Ok(described.choosing(service.containers.as_deref()))
+}
+
+/// What is wrong with the choice of containers, or with deploying what is there as the version.
+fn look_at_choice(snapshot: &Snapshot<'_>) -> Option<Problem> {
+    let (base, strategy) = (snapshot.base(), snapshot.service.update_strategy);
+    let makes_revision = matches!(strategy, UpdateStrategy::Current | UpdateStrategy::Latest);
+    match base.check_choice() {
+        Err(Unclear::SeveralRepositories(containers)) if makes_revision => {
+            return Some(Problem::several_repositories(&base.arn, &containers));
+        }
+        Err(Unclear::NoSuchContainer { name, known }) => {
+            return Some(Problem::no_such_container(&base.arn, &name, &known));
+        }
+        Err(Unclear::SeveralRepositories(_)) | Ok(()) => {}
+    }
+    if makes_revision {
+        return None;
+    }
+    if strategy == UpdateStrategy::Redeploy && !base.is_active() {
+        return Some(Problem {
+            what: format!("{} has been deregistered, and `updateStrategy: redeploy` registers nothing", base.arn),
+            hint: Some("use `updateStrategy: current` or `latest`".to_owned()),
+        });
+    }
+    let another = |change: &ImageChange| {
+        let sha = Image::parse(&change.from).git_sha()?;
+        (!sha.names_same_commit_as(snapshot.version)).then_some(sha)
+    };
+    let another = base.changes(snapshot.version).iter().find_map(another)?;
+    let name = if strategy == UpdateStrategy::None { "none" } else { "redeploy" };
+    Some(Problem {
+        what: format!(
+            "{} runs, whose images are tagged {another}, not {}, and `updateStrategy: {name}` registers no other",
+            base.arn, snapshot.version
+        ),
+        hint: Some("give that version with -gitsha, or use `updateStrategy: current` or `latest`".to_owned()),
+    })
+}
+
+impl Problem {
+    fn several_repositories(of: &TaskDefinitionArn, containers: &[(String, String)]) -> Self {
+        let containers: Vec<_> = containers.iter().map(|(name, image)| format!("`{name}` ({image})")).collect();
+        Self {
+            what: format!(
+                "the images of {of} are of several repositories and not all tagged with a Git SHA, so it isn't clear \
+                 which get the new tag: {}",
+                containers.join(", ")
+            ),
+            hint: Some("name those that do under the key `containers`, as in `containers: [app]`".to_owned()),
+        }
+    }
+
+    fn no_such_container(of: &TaskDefinitionArn, name: &str, known: &[String]) -> Self {
+        let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+        Self {
+            what: format!("{of} has no container `{name}`; it has {}", known.join(", ")),
+            hint: Some("name one of those under the key `containers`".to_owned()),
+        }
+    }
+}
+
+/// Finds out what the service returns to, and remarks what the user should know of it.
+async fn find_way_back(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, look: &Look) {
+    let service = snapshot.service;
+    let (good, assumed) = match known_good(clients, service, look).await {
+        KnownGood::Completed(good) => (Ok(good), None),
+        KnownGood::Older(good, Some(error)) => (Ok(good), Some(error.in_short())),
+        KnownGood::Older(good, None) => (Ok(good), Some("ECS's history doesn't reach back to it".to_owned())),
+        KnownGood::Unknown(None) => (Err("no deployment of the service is known to have completed".to_owned()), None),
+        KnownGood::Unknown(Some(error)) => (Err(format!("none is known that completed: {}", error.in_short())), None),
+    };
+    snapshot.way_back = match good {
+        Ok(good) if good == snapshot.running.arn => snapshot.way_back_to_running(),
+        Ok(good) => match describe(clients, service, &good).await {
+            Ok(definition) => {
+                let to = (good, definition.version());
+                snapshot.remarks.push(Remark::ReturnsElsewhere { to, assumed });
+                WayBack::To(definition)
+            }
+            Err(error) => {
+                WayBack::Nowhere(format!("{good} is what to return to, but can't be read: {}", error.in_short()))
+            }
+        },
+        Err(why) => WayBack::Nowhere(why),
+    };
+    let remark = match (&snapshot.way_back, snapshot.previous()) {
+        (WayBack::Nowhere(why), _) => Some(Remark::NothingToReturnTo(why.clone())),
+        (_, Some(previous)) if !previous.is_active() => Some(Remark::Deregistered(previous.arn.clone())),
+        _ => None,
+    };
+    snapshot.remarks.extend(remark);
+}
+
 /// Looks for the new images, of which a missing one is a problem, and for those of the version to return to.
 async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<Problem>, Vec<Remark>) {
+    if snapshot.service.update_strategy == UpdateStrategy::None {
+        return (Vec::new(), Vec::new());
+    }
     let new = snapshot.changes.iter().map(async |change| (change, clients.ecr.find(&change.to).await));
     let old = snapshot.previous().into_iter().flat_map(TaskDefinition::images);
     let old = old.map(async |image| (image, clients.ecr.find(image).await));
@@ -271,9 +393,10 @@ async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<
 pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> Result<(Look, Proofs), Error> {
     let service = snapshot.service;
     let look = answered(service, async || clients.ecs.look(service).await).await?;
-    if look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed {
+    let is_news = look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed;
+    if is_news && service.update_strategy != UpdateStrategy::None {
         snapshot.has_completed = true;
-        snapshot.way_back = WayBack::to_running(&snapshot.running, &snapshot.changes);
+        snapshot.way_back = snapshot.way_back_to_running();
         let remark = match &snapshot.way_back {
             WayBack::Nowhere(why) => Remark::NothingToReturnTo(why.clone()),
             WayBack::Running | WayBack::To(_) => Remark::HasCompleted(snapshot.running.arn.clone()),
@@ -282,11 +405,19 @@ pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> R
     }
     let snapshot = &*snapshot;
     let answer = match &service.url {
-        Some(url) => Some(clients.ping.get_patiently(url, service.request_timeout()).await),
+        Some(url) => Some(clients.ping.get_patiently(url, &service.header, service.request_timeout()).await),
         None => None,
     };
-    let previous = snapshot.previous().map(|previous| previous.changes(snapshot.version)).unwrap_or_default();
-    let proofs = proofs(service.url.as_ref(), &snapshot.changes, &previous, snapshot.version, answer.as_ref());
+    let proofs = match (service.update_strategy, &service.url) {
+        (UpdateStrategy::None, Some(url)) => {
+            Proofs { new: Proof::Url { url: url.clone(), version: snapshot.version.clone() }, previous: Proof::Counts }
+        }
+        (_, url) => {
+            let (running, version) = (snapshot.running.changes(snapshot.version), snapshot.version);
+            let previous = snapshot.previous().map(|previous| previous.changes(version)).unwrap_or_default();
+            proofs(url.as_ref(), &running, &previous, version, answer.as_ref())
+        }
+    };
     if service.url.is_some() && matches!(proofs.new, Proof::Counts) {
         look_at_tasks(clients, service).await?;
     }
@@ -301,6 +432,7 @@ async fn look_at_tasks(clients: &Clients<'_>, service: &Service) -> Result<(), E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reqwest::header::SERVER;
 
     /// What proves the new and the previous version where one image, `from`, changes to `api:abcdef1`.
     fn decided(from: &str, answer: Option<&Answer>) -> (&'static str, &'static str) {
@@ -322,13 +454,13 @@ mod tests {
             ("api:0000001", shows("0000001"), ("url", "url")),
             ("api:0000001", shows("0000001aaaa"), ("url", "url")),
             ("api:0000001", shows("0000002"), ("url", "counts")),
-            ("api:0000001", Some(Answer::NoVersion(None)), ("url", "counts")),
+            ("api:0000001", Some(Answer::NoVersion { header: SERVER, says: None }), ("url", "counts")),
             ("api:0000001", Some(Answer::Failed("answers 503".into())), ("url", "counts")),
             ("api:latest", shows("0000001"), ("url", "counts")),
             ("api:0000001", shows("abcdef1"), ("counts", "counts")),
             ("api:latest", shows("abcdef1aaaa"), ("counts", "counts")),
             ("api:abcdef1", shows("0000001"), ("url", "counts")),
-            ("api:abcdef1", Some(Answer::NoVersion(None)), ("counts", "counts")),
+            ("api:abcdef1", Some(Answer::NoVersion { header: SERVER, says: None }), ("counts", "counts")),
             ("api:abcdef1", Some(Answer::Failed("answers 503".into())), ("counts", "counts")),
         ] {
             assert_eq!(decided(from, answer.as_ref()), expected, "{from} {answer:?}");

@@ -1,4 +1,5 @@
-//! register-task-definition: a new revision of the running task definition, with its images at the new version.
+//! register-task-definition: a new revision of the task definition that runs, or of its family's newest, with its images at
+//! the new version.
 
 use super::{Clients, answered, preflight::Snapshot};
 use crate::{aws::Error, ecs::TaskDefinitionArn};
@@ -12,13 +13,13 @@ pub struct Revision {
     pub is_new: bool,
 }
 
-/// Registers the new revision; the running one will do if all its images are at the version already. A repeated request
+/// Registers the new revision, unless what it would be made from will do as it is. A repeated request
 /// may leave a second, equal revision behind, which nothing refers to.
 pub async fn register(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<Revision, Error> {
-    if snapshot.is_at_version() {
-        return Ok(Revision { arn: snapshot.running.arn.clone(), is_new: false });
+    if let Some(ready) = snapshot.ready() {
+        return Ok(Revision { arn: ready.arn.clone(), is_new: false });
     }
-    let registration = snapshot.running.registration(snapshot.version);
+    let registration = snapshot.base().registration(snapshot.version);
     let arn = answered(snapshot.service, async || clients.ecs.register(snapshot.service, &registration).await).await?;
     Ok(Revision { arn, is_new: true })
 }

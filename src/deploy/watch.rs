@@ -274,7 +274,7 @@ impl<'a> Watch<'a> {
 
     /// One request of the url.
     pub async fn ask(&self, url: &Url) -> Answer {
-        let answer = self.clients.ping.get(url, self.service.request_timeout()).await;
+        let answer = self.clients.ping.get(url, &self.service.header, self.service.request_timeout()).await;
         self.said_of_answers.borrow_mut().say(self.service, format!("the url {answer}"));
         *self.last_answer.borrow_mut() = Some(answer.clone());
         answer

@@ -26,6 +26,23 @@ pub struct TaskDefinition {
     pub arn: TaskDefinitionArn,
     document: Map<String, Value>,
     tags: Vec<Value>,
+    /// The names of the containers that get the new tag; all of them without.
+    chosen: Option<Vec<String>>,
+}
+
+/// Why it isn't clear which containers are to get the new tag.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unclear {
+    /// There is no container of this name, but there are these.
+    NoSuchContainer {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// All containers are to get it, but their images are of several repositories and not all tagged with a Git SHA: each
+    /// container and its image.
+    SeveralRepositories(Vec<(String, String)>),
 }
 
 impl TaskDefinition {
@@ -41,7 +58,36 @@ impl TaskDefinition {
             Some(Value::Array(tags)) => tags,
             _ => Vec::new(),
         };
-        Ok(Self { arn, document, tags })
+        Ok(Self { arn, document, tags, chosen: None })
+    }
+
+    /// It, where only the containers of these names get the new tag. A name that it doesn't have changes nothing.
+    pub fn choosing(self, containers: Option<&[String]>) -> Self {
+        Self { chosen: containers.map(<[String]>::to_vec), ..self }
+    }
+
+    /// Whether it is clear which containers get the new tag: each one that was chosen is there; and where none was chosen,
+    /// no image is one that can't be known to have the tag, such as that of a log router beside the service's own.
+    pub fn check_choice(&self) -> Result<(), Unclear> {
+        let known: Vec<_> = self.containers().map(name_of).collect();
+        if let Some(chosen) = &self.chosen {
+            return match chosen.iter().find(|name| !known.contains(&name.as_str())) {
+                Some(name) => Err(Unclear::NoSuchContainer {
+                    name: name.clone(),
+                    known: known.into_iter().map(str::to_owned).collect(),
+                }),
+                None => Ok(()),
+            };
+        }
+        let images: Vec<_> = self.images().map(Image::parse).collect();
+        let is_one_repository = images.windows(2).all(|pair| pair[0].name == pair[1].name);
+        if is_one_repository || images.iter().all(|image| image.git_sha().is_some()) {
+            return Ok(());
+        }
+        let with_image = self.containers().filter_map(|container| {
+            Some((name_of(container).to_owned(), container.get("image")?.as_str()?.to_owned()))
+        });
+        Err(Unclear::SeveralRepositories(with_image.collect()))
     }
 
     /// Whether services can be updated to it; a deregistered one is INACTIVE, or about to be deleted.
@@ -54,29 +100,31 @@ impl TaskDefinition {
         self.containers().filter_map(|container| container.get("image")?.as_str())
     }
 
-    /// The version that its images are tagged with, for people.
+    /// The version that the images of the chosen containers are tagged with, for people.
     pub fn version(&self) -> String {
-        version_of(self.images())
+        let chosen = self.containers().filter(|container| self.is_chosen(container));
+        version_of(chosen.filter_map(|container| container.get("image")?.as_str()))
     }
 
-    /// What deploying `version` makes of each container's image.
+    /// What deploying `version` makes of the image of each chosen container.
     pub fn changes(&self, version: &GitSha) -> Vec<ImageChange> {
         self.containers()
+            .filter(|container| self.is_chosen(container))
             .filter_map(|container| {
                 let from = container.get("image")?.as_str()?.to_owned();
-                let container = container.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
                 let to = Image::parse(&from).at(version);
-                Some(ImageChange { container, from, to })
+                Some(ImageChange { container: name_of(container).to_owned(), from, to })
             })
             .collect()
     }
 
     /// The body of the RegisterTaskDefinition request that makes this task definition anew at `version`: everything as
-    /// described, but the images, the fields that only describing shows, and the tags that AWS keeps for itself.
+    /// described, but the images of the chosen containers, the fields that only describing shows, and the tags that AWS keeps for itself.
     pub fn registration(&self, version: &GitSha) -> Registration {
         let mut registration = self.copy();
         if let Some(Value::Array(containers)) = registration.body.get_mut("containerDefinitions") {
-            for image in containers.iter_mut().filter_map(|container| container.get_mut("image")) {
+            let chosen = containers.iter_mut().filter(|container| self.is_chosen(container));
+            for image in chosen.filter_map(|container| container.get_mut("image")) {
                 if let Some(reference) = image.as_str() {
                     *image = Image::parse(reference).at(version).into();
                 }
@@ -101,6 +149,14 @@ impl TaskDefinition {
     fn containers(&self) -> impl Iterator<Item = &Value> + Clone {
         self.document.get("containerDefinitions").and_then(Value::as_array).into_iter().flatten()
     }
+
+    fn is_chosen(&self, container: &Value) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.iter().any(|name| name == name_of(container)))
+    }
+}
+
+fn name_of(container: &Value) -> &str {
+    container.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Whether AWS alone may set the tag: its key begins with `aws:` in any case (API_Tag).
@@ -142,6 +198,45 @@ mod tests {
 
     fn registered(answer: &Value) -> Value {
         serde_json::from_slice(&described(answer).registration(&sha()).to_json()).expect("JSON")
+    }
+
+    /// A task definition with these containers, each a name and an image.
+    fn with_containers(containers: &[(&str, &str)]) -> TaskDefinition {
+        let containers: Vec<_> = containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+        described(&json!({"taskDefinition": {"taskDefinitionArn": "arn:x", "containerDefinitions": containers}}))
+    }
+
+    #[test]
+    fn only_chosen_containers_change_and_name_the_version() {
+        let definition = with_containers(&[("app", "api:01d0000"), ("logs", "log-router:stable")]);
+        let definition = definition.choosing(Some(&["app".to_owned()]));
+        let changed: Vec<_> = definition.changes(&sha()).into_iter().map(|change| change.to).collect();
+        assert_eq!(changed, ["api:abcdef1"]);
+        assert_eq!(definition.version(), "01d0000");
+        let sent: Value = serde_json::from_slice(&definition.registration(&sha()).to_json()).expect("JSON");
+        let images: Vec<_> = sent["containerDefinitions"].as_array().expect("a list").iter().collect();
+        assert_eq!((&images[0]["image"], &images[1]["image"]), (&json!("api:abcdef1"), &json!("log-router:stable")));
+    }
+
+    #[test]
+    fn a_sidecar_that_may_not_have_the_tag_makes_the_choice_unclear() {
+        let app = ["app".to_owned()];
+        for (containers, chosen, is_clear) in [
+            (&[("app", "api:01d0000")][..], None, true),
+            (&[("app", "api:stable")], None, true),
+            (&[("app", "api:01d0000"), ("worker", "worker:01d0000")], None, true),
+            (&[("app", "api:01d0000"), ("worker", "worker:01d0001")], None, true),
+            (&[("app", "api:01d0000"), ("worker", "api:stable")], None, true),
+            (&[("app", "api:01d0000"), ("logs", "log-router:stable")], None, false),
+            (&[("app", "api:01d0000"), ("logs", "log-router")], None, false),
+            (&[("app", "api:01d0000"), ("logs", "log-router@sha256:abc")], None, false),
+            (&[("app", "a.example.com/api:01d0000"), ("logs", "b.example.com/api:stable")], None, false),
+            (&[("app", "api:01d0000"), ("logs", "log-router:stable")], Some(&app[..]), true),
+            (&[("web", "api:01d0000"), ("logs", "log-router:stable")], Some(&app[..]), false),
+        ] {
+            let definition = with_containers(containers).choosing(chosen);
+            assert_eq!(definition.check_choice().is_ok(), is_clear, "{containers:?} {chosen:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,14 @@ use crate::git_sha::GitSha;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskDefinitionArn(pub String);
 
+impl TaskDefinitionArn {
+    /// The family that the revision belongs to.
+    pub fn family(&self) -> &str {
+        let name = self.0.rsplit('/').next().unwrap_or_default();
+        name.split_once(':').map_or(name, |(family, _)| family)
+    }
+}
+
 impl fmt::Display for TaskDefinitionArn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.0.rsplit('/').next().unwrap_or_default())
