@@ -6,7 +6,8 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, View, imag
 use serde_json::json;
 
 use crate::support::{
-    Gehen, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
+    AMPLE, Gehen, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_yml,
+    gehen_yml_without_urls,
 };
 
 /// A version that won't do.
@@ -79,7 +80,7 @@ fn after_a_killed_run_a_broken_version_ends_on_the_one_from_before_the_first_run
     for gehen in [gehen_yml, gehen_yml_without_urls] {
         let ecs = ecs([service("api").running(OLD)]);
         with_bad_versions(&ecs);
-        let gehen = gehen(&ecs, SHORT, &["api"]);
+        let gehen = gehen(&ecs, AMPLE, &["api"]);
         killed_in_mid_deploy(&gehen, NEW);
         assert_eq!(ecs.task_definition_of("api"), "api:2");
         let run = gehen.deploy(BAD);
@@ -95,7 +96,7 @@ fn after_a_killed_run_of_a_good_version_a_broken_one_ends_on_what_has_completed_
     let settings = Settings { deregistration_delay: Duration::from_secs(6), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD)]);
     ecs.version(BAD, Behaviour::CrashesOnStart { exit_code: 1 });
-    let gehen = gehen_yml(&ecs, "timeoutMinutes: 0.2", &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     let run = gehen.deploy(BAD);
     assert_back_to_old(&ecs, &run);
@@ -136,7 +137,7 @@ fn a_killed_run_may_be_repeated_with_the_same_version() {
 fn a_killed_run_of_a_broken_version_repeated_with_the_same_ends_on_the_one_before() {
     let ecs = ecs([service("api").running(OLD)]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, BAD);
     let run = gehen.deploy(BAD);
     assert_back_to_old(&ecs, &run);
@@ -147,7 +148,7 @@ fn a_killed_run_of_a_broken_version_repeated_with_the_same_ends_on_the_one_befor
 fn a_killed_run_repeated_with_the_version_from_before_ends_on_that_version() {
     let ecs = ecs([service("api").running(OLD)]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     let run = gehen.deploy(OLD);
     run.exits(0).ends("api", &format!("DEPLOYED {OLD} as api:3"));
@@ -158,7 +159,7 @@ fn a_killed_run_repeated_with_the_version_from_before_ends_on_that_version() {
 fn where_the_old_deployment_is_gone_from_the_list_the_history_tells() {
     let ecs = ecs([stops_first()]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     until_alone(&ecs);
     let run = gehen.deploy(BAD);
@@ -172,7 +173,7 @@ fn of_a_history_of_several_pages_the_newest_success_counts() {
     with_bad_versions(&ecs);
     colleague_deploys(&ecs, "api");
     assert!(ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("api") == "COMPLETED"));
-    let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     until_alone(&ecs);
     // A page may be empty and still not be the last.
@@ -189,7 +190,7 @@ fn where_the_history_stumbles_it_is_asked_again() {
     for operation in ["ListServiceDeployments", "DescribeServiceRevisions"] {
         let ecs = ecs([stops_first()]);
         with_bad_versions(&ecs);
-        let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+        let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
         killed_in_mid_deploy(&gehen, NEW);
         until_alone(&ecs);
         ecs.fault(Fault::on(operation).throttled().times(2));
@@ -202,7 +203,7 @@ fn where_the_history_is_denied_and_nothing_else_tells_there_is_nothing_to_return
     for operation in ["ListServiceDeployments", "DescribeServiceRevisions"] {
         let ecs = ecs([stops_first()]);
         with_bad_versions(&ecs);
-        let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+        let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
         killed_in_mid_deploy(&gehen, NEW);
         until_alone(&ecs);
         ecs.fault(Fault::on(operation).denied().always());
@@ -220,7 +221,7 @@ fn with_two_open_deployments() -> LocalEcs {
     with_bad_versions(&ecs);
     colleague_deploys(&ecs, "api");
     until_alone(&ecs);
-    killed_in_mid_deploy(&gehen_yml(&ecs, SHORT, &["api"]), NEW);
+    killed_in_mid_deploy(&gehen_yml(&ecs, AMPLE, &["api"]), NEW);
     ecs
 }
 
@@ -228,7 +229,7 @@ fn with_two_open_deployments() -> LocalEcs {
 fn where_the_history_is_denied_the_older_deployment_is_returned_to_and_that_is_said() {
     let ecs = with_two_open_deployments();
     ecs.fault(Fault::on("ListServiceDeployments").denied().always());
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     run.says(&format!(
         "Z api: warning: what runs now has not completed a deployment; if this run fails, the service returns to api:2 ({THEIRS}), which ran before; whether that ever completed one can't be told: the role needs ecs:ListServiceDeployments\n"
     ));
@@ -240,7 +241,7 @@ fn where_the_history_is_denied_the_older_deployment_is_returned_to_and_that_is_s
 #[test]
 fn where_the_history_may_be_read_it_goes_before_an_older_deployment_that_never_completed() {
     let ecs = with_two_open_deployments();
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     run.says("the service returns to api:1 (01d0000), which has\n");
     run.exits(1).ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
     assert_eq!(ecs.task_definition_of("api"), "api:1");
@@ -263,7 +264,7 @@ fn brand_new() -> LocalEcs {
 #[test]
 fn a_brand_new_service_has_nothing_to_return_to_and_is_left_as_it_is() {
     let ecs = brand_new();
-    let run = gehen_yml_without_urls(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml_without_urls(&ecs, AMPLE, &["api"]).deploy(BAD);
     assert_left_as_it_is(&ecs, &run, "api:2", "no deployment of the service is known to have completed");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
 }
@@ -280,7 +281,7 @@ fn a_brand_new_service_is_deployed_all_the_same() {
 fn the_very_task_definition_that_is_deployed_is_nothing_to_return_to() {
     let ecs = ecs([service("api").running(OLD)]);
     ecs.version(OLD, Behaviour::CrashesOnStart { exit_code: 1 });
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(OLD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(OLD);
     assert_left_as_it_is(&ecs, &run, "api:1", "api:1 is what this run deploys, too");
     assert_eq!(ecs.writes(), ["UpdateService api -> api:1"]);
 }
@@ -289,7 +290,7 @@ fn the_very_task_definition_that_is_deployed_is_nothing_to_return_to() {
 fn behind_a_classic_load_balancer_a_killed_run_is_seen_by_its_old_tasks() {
     let ecs = ecs([service("api").running(OLD).classic_load_balancer()]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     assert_back_to_old(&ecs, &gehen.deploy(BAD));
 }
@@ -298,7 +299,7 @@ fn behind_a_classic_load_balancer_a_killed_run_is_seen_by_its_old_tasks() {
 fn behind_a_classic_load_balancer_a_steady_service_returns_to_what_it_runs() {
     let ecs = ecs([service("api").running(OLD).classic_load_balancer()]);
     with_bad_versions(&ecs);
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     run.exits(1).never_says("what runs now has not completed").ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
     assert_eq!(ecs.runs("api"), OLD);
 }
@@ -310,7 +311,7 @@ fn after_the_circuit_breaker_gave_a_deployment_up_the_way_back_is_what_completed
     ecs.version(THEIRS, Behaviour::CrashesOnStart { exit_code: 2 });
     colleague_deploys(&ecs, "api");
     assert!(ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("api") == "FAILED"));
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     assert_back_to_old(&ecs, &run);
     run.never_says("still in progress");
 }
@@ -334,7 +335,7 @@ fn a_previous_revision_that_was_deregistered_before_the_run_is_registered_again(
     let ecs = ecs([service("api").running(OLD)]);
     with_bad_versions(&ecs);
     ecs.deregister("api:1");
-    let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(BAD);
+    let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     run.says(
         "Z api: api:1 has been deregistered; if this run fails, an identical revision is registered to return to\n",
     );
@@ -345,7 +346,7 @@ fn a_previous_revision_that_was_deregistered_before_the_run_is_registered_again(
 fn a_previous_revision_that_is_deregistered_during_the_run_is_registered_again() {
     let ecs = ecs([service("api").running(OLD)]);
     with_bad_versions(&ecs);
-    let running = gehen_yml(&ecs, SHORT, &["api"]).start(&["-gitsha", BAD]).until_it_says("updated to api:2");
+    let running = gehen_yml(&ecs, AMPLE, &["api"]).start(&["-gitsha", BAD]).until_it_says("updated to api:2");
     ecs.deregister("api:1");
     assert_back_to_copy(&ecs, &running.wait(), "api:3");
 }
@@ -363,7 +364,7 @@ fn a_deregistered_version_that_runs_already_gets_a_revision_of_its_own() {
 fn a_killed_run_whose_way_back_was_deregistered_still_ends_on_the_version_from_before() {
     let ecs = ecs([service("api").running(OLD)]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     ecs.deregister("api:1");
     assert_back_to_copy(&ecs, &gehen.deploy(BAD), "api:4");
@@ -384,7 +385,7 @@ fn a_deregistered_revision_is_registered_again_even_where_the_first_answer_was_l
 fn behind_a_classic_load_balancer_without_a_history_the_older_deployment_is_returned_to() {
     let ecs = ecs([service("api").running(OLD).classic_load_balancer()]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     // ECS keeps 90 days, and nothing from before October 2024.
     ecs.fault(Fault::on("ListServiceDeployments").answers(json!({"serviceDeployments": []})).always());
@@ -399,7 +400,7 @@ fn behind_a_classic_load_balancer_without_a_history_the_older_deployment_is_retu
 fn a_success_whose_revision_is_gone_is_not_called_none() {
     let ecs = ecs([stops_first()]);
     with_bad_versions(&ecs);
-    let gehen = gehen_yml_without_urls(&ecs, SHORT, &["api"]);
+    let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     until_alone(&ecs);
     let missing = json!({"serviceRevisions": [], "failures": [{"arn": "x", "reason": "MISSING"}]});

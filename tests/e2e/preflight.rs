@@ -9,7 +9,7 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image,
 use serde_json::{Value, json};
 
 use crate::support::{
-    NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
+    NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_with,
     gehen_yml_without_urls,
 };
 
@@ -247,7 +247,8 @@ fn a_repository_that_is_not_there_yet_or_fills_itself_does_not_block() {
     ])]);
     ecs.repository(OWN, US, "docker-hub/library/api", &[OLD]);
     ecs.pull_through_cache(OWN, US, "docker-hub");
-    let run = gehen_yml(&ecs, "", &["api"]).deploy(NEW);
+    let chosen = "containers: [api, sidecar1, sidecar2, sidecar3]";
+    let run = gehen_yml_with(&ecs, "", &[("api", chosen)]).deploy(NEW);
     run.exits(0);
     for (image, why) in [
         (

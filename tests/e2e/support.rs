@@ -21,6 +21,10 @@ pub const THEIRS: &str = "c011ea6";
 /// `timeoutMinutes` of three seconds, for stories in which a check runs out of time.
 pub const SHORT: &str = "timeoutMinutes: 0.05";
 
+/// `timeoutMinutes` of twelve seconds, for stories in which no check does: a machine that is busy with other tests may take
+/// some seconds for a rollback.
+pub const AMPLE: &str = "timeoutMinutes: 0.2";
+
 /// A fast local ECS with these services, each behind a load balancer unless it says otherwise.
 pub fn ecs(services: impl IntoIterator<Item = ServiceBuilder>) -> LocalEcs {
     ecs_with(Settings::fast(), services)
@@ -46,6 +50,16 @@ pub fn gehen_yml(ecs: &LocalEcs, head: &str, names: &[&str]) -> Gehen {
     let mut file = format!("{head}\nservices:\n");
     for name in names {
         let _ = write!(file, "  {name}:\n    cluster: {}\n    url: {}\n", ecs.cluster_arn(name), ecs.url(name));
+    }
+    gehen_file(ecs, &file)
+}
+
+/// As [`gehen_yml`], with a line of more keys for each service.
+pub fn gehen_yml_with(ecs: &LocalEcs, head: &str, services: &[(&str, &str)]) -> Gehen {
+    let mut file = format!("{head}\nservices:\n");
+    for (name, more) in services {
+        let (cluster, url) = (ecs.cluster_arn(name), ecs.url(name));
+        let _ = write!(file, "  {name}:\n    cluster: {cluster}\n    url: {url}\n    {more}\n");
     }
     gehen_file(ecs, &file)
 }

@@ -3,7 +3,7 @@
 use local_ecs::{Behaviour, LocalEcs, Settings, service};
 use serde_json::{Value, json};
 
-use crate::support::{NEW, OLD, SHORT, bodies, ecs, ecs_with, gehen_yml};
+use crate::support::{NEW, OLD, SHORT, bodies, ecs, ecs_with, gehen_yml, gehen_yml_with};
 
 /// A container with this name and image, and the defaults that ECS would show for what it leaves out.
 fn container(name: &str, image: &str) -> Value {
@@ -51,7 +51,9 @@ fn every_form_of_an_image_gets_the_new_tag() {
     let containers: Vec<_> =
         images.iter().enumerate().map(|(index, (from, _))| container(&name(index), from)).collect();
     let ecs = ecs([service("api").task_definition(definition(&containers))]);
-    gehen_yml(&ecs, "", &["api"]).deploy(NEW).exits(0);
+    let names: Vec<_> = (0..images.len()).map(name).collect();
+    let chosen = format!("containers: [{}]", names.join(", "));
+    gehen_yml_with(&ecs, "", &[("api", &chosen)]).deploy(NEW).exits(0);
     let expected: Vec<_> = images.iter().enumerate().map(|(index, (_, to))| container(&name(index), to)).collect();
     assert_eq!(registered(&ecs), definition(&expected));
 }
@@ -187,7 +189,7 @@ fn every_field_is_kept_invented_ones_too() {
         Settings { system_tags: true, ..Settings::fast() },
         [service("api").task_definition(rich("registry.example.com:5000/api:01d0000", "envoy@sha256:ab"))],
     );
-    gehen_yml(&ecs, "", &["api"]).deploy(NEW).exits(0);
+    gehen_yml_with(&ecs, "", &[("api", "containers: [api, proxy]")]).deploy(NEW).exits(0);
     assert_eq!(registered(&ecs), rich("registry.example.com:5000/api:ae30000", "envoy:ae30000"));
 }
 
@@ -235,7 +237,7 @@ fn the_running_version_is_deployed_again_without_a_new_revision() {
 fn one_image_at_another_version_is_enough_for_a_new_revision() {
     let before = [container("api", "api:ae30000"), container("proxy", "proxy")];
     let ecs = ecs([service("api").task_definition(definition(&before))]);
-    gehen_yml(&ecs, "", &["api"]).deploy(NEW).exits(0);
+    gehen_yml_with(&ecs, "", &[("api", "containers: [api, proxy]")]).deploy(NEW).exits(0);
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
 }
 

@@ -4,7 +4,7 @@ use std::{io::Write as _, net::TcpListener, time::Duration};
 
 use local_ecs::{Behaviour, Certificate, LocalEcs, service};
 
-use crate::support::{Gehen, NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with_url, rude_server};
+use crate::support::{Gehen, NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with, gehen_yml_with_url, rude_server};
 
 /// What a deploy of `api` writes that is undone.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
@@ -312,4 +312,32 @@ fn a_machine_without_ca_certificates_is_told_before_anything_is_changed() {
     run.exits(1).says("install the package ca-certificates, or set SSL_CERT_FILE").never_says("panicked");
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     assert_eq!(ecs.writes(), [] as [&str; 0]);
+}
+
+/// What a version behind a proxy answers, which has the `Server` header for itself.
+fn proxied(version: &str) -> Behaviour {
+    let headers = vec![("Server".to_owned(), "proxy".to_owned()), ("X-Version".to_owned(), version.to_owned())];
+    Behaviour::Answers { status: 200, headers, body: String::new() }
+}
+
+#[test]
+fn another_header_may_name_the_version() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(OLD, proxied("api-01d0000"));
+    ecs.version(NEW, proxied("api-ae30000"));
+    let run = gehen_yml_with(&ecs, "", &[("api", "header: x-version")]).deploy(NEW);
+    run.exits(0).says("deploy check passed: the url shows ae30000").never_says("warning");
+    ecs.version(OLD, proxied("01d0000"));
+    let run = gehen_yml_with(&ecs, "", &[("api", "header: X-Version")]).deploy(OLD);
+    run.exits(0).says("deploy check passed: the url shows 01d0000");
+}
+
+#[test]
+fn a_header_that_is_not_there_is_named() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let run = gehen_yml_with(&ecs, SHORT, &[("api", "header: x-version")]).deploy(NEW);
+    run.exits(1)
+        .says("today ")
+        .says(" shows no version (no X-Version header); the deploy check needs it to show the version");
+    run.ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
 }

@@ -70,11 +70,13 @@ fn every_mistake_on_the_command_line_is_one_line_and_nothing_is_requested() {
         |flag: &str| format!("error: {flag} needs a value, as in `{flag} <value>`; `gehen -help` explains it");
     let unknown = |flag: &str| {
         format!(
-            "error: unknown flag {flag}: the flags are -gitsha, -path, -version, -help; `gehen -help` explains them"
+            "error: unknown flag {flag}: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them"
         )
     };
     let stray = |argument: &str| {
-        format!("error: stray argument `{argument}`: gehen takes flags only (-gitsha, -path, -version, -help)")
+        format!(
+            "error: stray argument `{argument}`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)"
+        )
     };
     for (line, said) in [
         (&[][..], missing.to_owned()),

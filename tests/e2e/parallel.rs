@@ -1,0 +1,120 @@
+//! The key `parallel`: several services at a time, which fail together.
+
+use std::time::{Duration, Instant};
+
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, What, service};
+
+use crate::support::{NEW, OLD, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, kill, moments, updates};
+
+/// When the deployment of `service`:2 began, and when it was the only one left.
+fn span(ecs: &LocalEcs, name: &str) -> (Instant, Instant) {
+    let at = |what| moments(ecs, name, &format!("{name}:2"), what)[0];
+    (at(What::UpdateRequested), at(What::Completed))
+}
+
+/// A rollout that takes some seconds.
+fn slow() -> Settings {
+    Settings { healthy_after: Duration::from_secs(3), ..Settings::fast() }
+}
+
+#[test]
+fn as_many_services_as_asked_for_are_deployed_at_a_time_and_start_in_their_order() {
+    let names = ["d", "c", "b", "a"];
+    let ecs = ecs_with(slow(), names.map(|name| service(name).running(OLD)));
+    let run = gehen_yml(&ecs, "parallel: 2", &names).deploy(NEW);
+    run.exits(0);
+    let requests = ecs.requests();
+    let updated: Vec<_> = requests.iter().filter(|request| request.operation == "UpdateService").collect();
+    let order: Vec<_> = updated.iter().map(|request| request.body["service"].as_str().expect("a name")).collect();
+    let (mut first, mut second) = (order[..2].to_vec(), order[2..].to_vec());
+    first.sort_unstable();
+    second.sort_unstable();
+    assert_eq!((first, second), (vec!["c", "d"], vec!["a", "b"]));
+    let begun: Vec<_> = updated.iter().map(|request| request.at).collect();
+    assert!(begun[1] - begun[0] < Duration::from_secs(2), "the first two go side by side");
+    assert!(begun[2] - begun[0] >= Duration::from_secs(3), "the third waits for one of them");
+    let ends: Vec<_> = run.stderr.lines().filter(|line| line.contains(": DEPLOYED ")).collect();
+    assert!(ends.iter().zip(names).all(|(end, name)| end.starts_with(name)), "the last lines keep the file's order");
+}
+
+#[test]
+fn one_at_a_time_is_what_happens_unasked() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    gehen_yml(&ecs, "", &["api", "web"]).deploy(NEW).exits(0);
+    assert!(span(&ecs, "api").0 < span(&ecs, "web").0);
+    let operations: Vec<_> = updates(&ecs);
+    assert_eq!(operations, ["UpdateService api -> api:2", "UpdateService web -> web:2"]);
+}
+
+#[test]
+fn the_first_failure_ends_what_is_under_way_and_takes_all_back_together() {
+    let names = ["api", "web", "worker", "mail"];
+    let ecs = ecs_with(
+        Settings { healthy_after: Duration::from_secs(8), ..Settings::fast() },
+        names.map(|name| service(name).running(OLD)),
+    );
+    // Of the three that begin, one never gets to its update; the others would take longer than the failure.
+    ecs.fault(Fault::on("UpdateService").about("web").refused("ClientException", "No."));
+    let run = gehen_yml(&ecs, "parallel: 3", &names).deploy(NEW);
+    run.exits(1);
+    run.ends("web", "NOT UPDATED after ").ends("mail", "NOT TOUCHED");
+    for name in ["api", "worker"] {
+        let end = run.end_of(name);
+        assert!(
+            end.starts_with(&format!("ROLLED BACK to {name}:1 ({OLD})")) && end.ends_with("why: service `web` failed")
+                || end.starts_with("NOT UPDATED after "),
+            "{end}"
+        );
+        assert!(ecs.wait_until(Duration::from_secs(20), |view| view.runs(name) == OLD));
+        assert_eq!(ecs.task_definition_of(name), format!("{name}:1"));
+    }
+    run.says(", because service `web` failed\n");
+    assert!(!ecs.writes().iter().any(|write| write.contains("mail")), "no further service is begun");
+    assert!(run.took < Duration::from_secs(60), "{:?}", run.took);
+}
+
+#[test]
+fn services_that_were_proven_before_the_failure_go_back_too() {
+    let ecs = ecs([
+        service("api").running(OLD),
+        service("web").running(OLD).without_health_check(),
+        service("worker").running(OLD),
+    ]);
+    ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
+    let run = gehen_yml(&ecs, "parallel: 2", &["web", "api", "worker"]).deploy(NEW);
+    run.exits(1).ends("worker", "NOT TOUCHED").ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
+    run.ends("web", &format!("ROLLED BACK to web:1 ({OLD})"));
+    assert_eq!((ecs.runs("api").as_str(), ecs.task_definition_of("web").as_str()), (OLD, "web:1"));
+}
+
+#[test]
+fn somebody_elses_deployment_stops_new_starts_and_nothing_else() {
+    let names = ["api", "web", "worker"];
+    let ecs = ecs_with(slow(), names.map(|name| service(name).running(OLD)));
+    let running = gehen_yml(&ecs, "parallel: 2", &names).start(&["-gitsha", NEW]);
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| {
+        view.task_definition_of("api") == "api:2" && view.task_definition_of("web") == "web:2"
+    }));
+    colleague_deploys(&ecs, "web");
+    let run = running.wait();
+    run.exits(1).ends("web", "LEFT ALONE after ").ends("worker", "NOT TOUCHED").ends("api", &format!("DEPLOYED {NEW}"));
+    assert_eq!((ecs.runs("api"), ecs.task_definition_of("worker")), (NEW.into(), "worker:1".into()));
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.runs("web") == THEIRS));
+}
+
+#[test]
+fn a_signal_takes_all_that_are_under_way_back() {
+    let names = ["api", "web", "worker", "mail"];
+    let ecs = ecs_with(slow(), names.map(|name| service(name).running(OLD)));
+    let running = gehen_yml(&ecs, "parallel: 3", &names).start(&["-gitsha", NEW]);
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| {
+        view.writes().iter().filter(|write| write.starts_with("Update")).count() == 3
+    }));
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1).ends("mail", "NOT TOUCHED");
+    for name in ["api", "web", "worker"] {
+        run.ends(name, "ROLLBACK REQUESTED after ");
+        assert_eq!(ecs.task_definition_of(name), format!("{name}:1"));
+    }
+}
