@@ -91,7 +91,8 @@ fn services_that_were_proven_before_the_failure_go_back_too() {
 fn somebody_elses_deployment_stops_new_starts_and_nothing_else() {
     let names = ["api", "web", "worker"];
     let ecs = ecs_with(slow(), names.map(|name| service(name).running(OLD)));
-    let running = gehen_yml(&ecs, "parallel: 2", &names).start(&["-gitsha", NEW]);
+    let gehen = gehen_yml(&ecs, "parallel: 2", &names);
+    let running = gehen.start(&["-gitsha", NEW]);
     assert!(ecs.wait_until(Duration::from_secs(20), |view| {
         view.task_definition_of("api") == "api:2" && view.task_definition_of("web") == "web:2"
     }));
@@ -106,7 +107,8 @@ fn somebody_elses_deployment_stops_new_starts_and_nothing_else() {
 fn a_signal_takes_all_that_are_under_way_back() {
     let names = ["api", "web", "worker", "mail"];
     let ecs = ecs_with(slow(), names.map(|name| service(name).running(OLD)));
-    let running = gehen_yml(&ecs, "parallel: 3", &names).start(&["-gitsha", NEW]);
+    let gehen = gehen_yml(&ecs, "parallel: 3", &names);
+    let running = gehen.start(&["-gitsha", NEW]);
     assert!(ecs.wait_until(Duration::from_secs(20), |view| {
         view.writes().iter().filter(|write| write.starts_with("Update")).count() == 3
     }));
