@@ -6,12 +6,21 @@ use std::fmt::Write as _;
 const LONGEST: usize = 600;
 
 /// `text` with every character that could move the cursor, start a new line or reorder what is read written as an
-/// escape. The result never starts with `::`, which CI systems take for a command. Escaping twice changes nothing.
+/// escape. The result holds nothing that a CI system takes for a command: a leading `::`, white space before it or not,
+/// and `##` anywhere, as in `##[error]` and `##vso[…]` (GitHub's runner, ActionCommand.cs). Escaping twice changes
+/// nothing.
 pub fn escape(text: &str) -> String {
+    let command = text.len() - text.trim_start().len();
+    let leads_a_command = text[command..].starts_with("::");
     let mut shown = String::with_capacity(text.len());
+    // Not ASCII: the runner may overlook some of those, as it compares by the rules of a language.
+    let mut last_ascii = ' ';
     for (index, character) in text.char_indices() {
-        let leads_a_command = index == 0 && text.starts_with("::");
-        if moves_the_reader(character) || leads_a_command {
+        let opens_a_command = character == '#' && last_ascii == '#' || leads_a_command && index == command;
+        if character.is_ascii() {
+            last_ascii = if opens_a_command { ' ' } else { character };
+        }
+        if moves_the_reader(character) || opens_a_command {
             let _ = write!(shown, "{}", character.escape_unicode());
         } else {
             shown.push(character);
@@ -60,7 +69,7 @@ mod tests {
 
     #[test]
     fn harmless_text_stays_as_it_is() {
-        for text in ["", "nginx-abcdef1", "Größe: 5 µs", "a::b", ": a"] {
+        for text in ["", "nginx-abcdef1", "Größe: 5 µs", "a::b", ": a", "#1 of #2", "a # # b"] {
             assert_eq!(escape(text), text);
         }
     }
@@ -71,6 +80,10 @@ mod tests {
         assert_eq!(escape("\u{1b}[2J"), "\\u{1b}[2J");
         assert_eq!(escape("\u{202e}evil"), "\\u{202e}evil");
         assert_eq!(escape("::error::x"), "\\u{3a}:error::x");
+        assert_eq!(escape(" \u{3000}::error::x"), " \u{3000}\\u{3a}:error::x");
+        assert_eq!(escape("a ##[error]b"), "a #\\u{23}[error]b");
+        assert_eq!(escape("#####"), "#\\u{23}#\\u{23}#");
+        assert_eq!(escape("#\u{34f}#[error]"), "#\u{34f}\\u{23}[error]");
     }
 
     #[test]
@@ -88,10 +101,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_escaped_can_break_a_line(text in any::<String>()) {
+        fn nothing_escaped_can_break_a_line(text in prop_oneof![any::<String>(), "[ #:\\PC]{0,9}"]) {
             let shown = escape(&text);
             prop_assert!(!shown.chars().any(moves_the_reader));
-            prop_assert!(!shown.starts_with("::"));
+            prop_assert!(!shown.trim_start().starts_with("::"));
+            prop_assert!(!shown.contains("##"));
             prop_assert_eq!(escape(&shown), shown);
         }
     }
