@@ -115,6 +115,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     }
 }
 
+/// The form of the log that the arguments ask for, whatever else is wrong with them.
+pub fn log_format(arguments: &[OsString]) -> LogFormat {
+    let asked = as_long_flags(&Flags::command(), arguments.iter().cloned()).into_iter();
+    let asked = asked.take_while(|argument| argument != "--");
+    let value = asked.filter_map(|argument| Some(argument.to_str()?.strip_prefix("--log-format=")?.to_owned())).last();
+    value.and_then(|value| LogFormat::from_str(&value, false).ok()).unwrap_or_default()
+}
+
 /// Rewrites Go's spelling into the one that clap reads: `-flag`, `--flag`, `-flag=value` and `-flag value` become
 /// `--flag` and `--flag=value`. As in Go's flag package, the first argument that is no flag ends the flags.
 fn as_long_flags(definition: &clap::Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

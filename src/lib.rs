@@ -27,6 +27,7 @@ use crate::{
     deploy::{Clients, NotBegun, Order},
     ecr::Ecr,
     ecs::Ecs,
+    outcome::End,
     ping::Ping,
     signals::{Cancel, Listener},
 };
@@ -34,6 +35,8 @@ use crate::{
 /// Does what the arguments ask for; they are those that follow the program's name. Lines for people go to stderr,
 /// results that a script reads to stdout. Gives 0 for deployed, 1 for failed, 2 for live but not drained.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let log_format = cli::log_format(&arguments);
     let request = match cli::parse(arguments) {
         Ok(Command::Deploy(request)) => request,
         Ok(Command::Print(text)) => {
@@ -41,28 +44,29 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(mistake) => {
-            report::error(&mistake);
-            return ExitCode::FAILURE;
+            report::start(log_format);
+            return end(&End::Error(&mistake));
         }
     };
-    match deploy(&request) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            report::error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    report::start(request.log_format);
+    deploy(&request).unwrap_or_else(|error| end(&End::Error(&format!("{error:#}"))))
 }
 
-fn deploy(request: &Request) -> anyhow::Result<u8> {
+/// Tells how the run ended, and gives its exit code.
+fn end(end: &End<'_>) -> ExitCode {
+    report::end(end);
+    ExitCode::from(end.exit_code())
+}
+
+fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
     let config = config::load(&request.path)?;
-    report::start();
+    let services = &config.services;
+    report::begins(services.iter().map(|service| service.name.as_str()), &request.version);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let code = runtime.block_on(async {
         let (listener, cancel) = (Listener::new()?, Cancel::default());
         let run = async {
-            let services = &config.services;
             // First, because it says so where there are no CA certificates; the AWS SDK panics.
             let ping = Ping::new()?;
             let aws = Aws::load(services).await;
@@ -74,30 +78,15 @@ fn deploy(request: &Request) -> anyhow::Result<u8> {
                 deploy::deploy(&clients, &order, &cancel, aws.credentials_end()).await.map(Some)
             };
             Ok(match ended {
-                Ok(Some(ended)) => {
-                    report::summary(&ended);
-                    outcome::exit_code(ended.iter().map(|ended| &ended.outcome))
-                }
-                Ok(None) => {
-                    report::planned();
-                    0
-                }
-                Err(NotBegun::Problems(problems)) => {
-                    report::problems(&problems);
-                    1
-                }
-                Err(NotBegun::Cancelled(by)) => {
-                    report::cancelled_before_the_first_write(by);
-                    1
-                }
+                Ok(Some(ended)) => end(&End::Services(&ended)),
+                Ok(None) => end(&End::Planned),
+                Err(NotBegun::Problems(problems)) => end(&End::Problems(&problems)),
+                Err(NotBegun::Cancelled(by)) => end(&End::Cancelled(by)),
             })
         };
         tokio::select! {
             code = run => code,
-            () = listener.listen(&cancel) => {
-                report::abandoned();
-                Ok(1)
-            }
+            () = listener.listen(&cancel) => Ok(end(&End::Abandoned)),
         }
     });
     // A name that is still being looked up must not hold up the exit.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::UpdateStrategy,
-    deploy::{Replacement, RolledBack},
+    deploy::{Problems, Replacement, RolledBack},
     ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
 };
@@ -33,6 +33,21 @@ pub struct Ended {
     pub way_back: String,
 }
 
+/// Why something failed, or did not come to its end.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// What went wrong.
+    pub what: String,
+    /// What was seen at last; empty where nothing was.
+    pub seen: String,
+}
+
+impl From<String> for Reason {
+    fn from(what: String) -> Self {
+        Self { what, seen: String::new() }
+    }
+}
+
 /// How one service ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -52,12 +67,12 @@ pub enum Outcome {
         /// The version that it was seen to be, where anything names one.
         version: Option<GitSha>,
         /// What remains of the old version.
-        remaining: String,
+        remaining: Reason,
     },
     /// It failed after the update was sent, or another service did; what became of the rollback.
     RolledBack {
         /// Why.
-        why: String,
+        why: Reason,
         /// How the rollback ended.
         rollback: RolledBack,
     },
@@ -70,17 +85,17 @@ pub enum Outcome {
         /// Why there is nothing to return to.
         nothing: String,
         /// Why it was to be rolled back.
-        why: String,
+        why: Reason,
     },
     /// It failed before the update was sent: the service runs what it ran.
     NotUpdated {
         /// Why.
-        why: String,
+        why: Reason,
     },
     /// The checks, which were all that was asked for, failed: nothing was changed.
     NotProven {
         /// Why.
-        why: String,
+        why: Reason,
     },
     /// Somebody else's deployment has taken over and was left alone.
     Superseded(Replacement),
@@ -104,9 +119,36 @@ impl Outcome {
     }
 }
 
+/// How a run ended.
+pub enum End<'a> {
+    /// With each of its services, in their order.
+    Services(&'a [Ended]),
+    /// It was only to say what it would do.
+    Planned,
+    /// With problems that preflight found; nothing has been changed.
+    Problems(&'a Problems),
+    /// By a signal, named here, before anything was changed.
+    Cancelled(&'static str),
+    /// By a person who didn't wait until services had gone back.
+    Abandoned,
+    /// It could not begin, and why.
+    Error(&'a str),
+}
+
+impl End<'_> {
+    /// The exit code of the run.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Services(ended) => exit_code(ended.iter().map(|ended| &ended.outcome)),
+            Self::Planned => 0,
+            Self::Problems(_) | Self::Cancelled(_) | Self::Abandoned | Self::Error(_) => 1,
+        }
+    }
+}
+
 /// The exit code of the run: that of its worst service, where failed (1) is worse than undetermined (2), and that worse
 /// than deployed (0).
-pub fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
+fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
     let badness = |code: &u8| [0, 2, 1].iter().position(|known| known == code);
     outcomes.into_iter().map(Outcome::exit_code).max_by_key(badness).unwrap_or(0)
 }
@@ -119,8 +161,9 @@ mod tests {
     fn the_worst_service_decides() {
         let arn = || TaskDefinitionArn("task-definition/api:2".into());
         let deployed = || Outcome::Deployed { task_definition: arn(), version: None, leaving: 0 };
-        let undetermined = || Outcome::Undetermined { task_definition: arn(), version: None, remaining: String::new() };
-        let failed = || Outcome::NotUpdated { why: String::new() };
+        let undetermined =
+            || Outcome::Undetermined { task_definition: arn(), version: None, remaining: String::new().into() };
+        let failed = || Outcome::NotUpdated { why: String::new().into() };
         for (outcomes, code) in [
             (vec![deployed()], 0),
             (vec![deployed(), undetermined(), deployed()], 2),

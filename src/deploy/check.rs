@@ -13,6 +13,7 @@ use super::{
 use crate::{
     ecs::{Rollout, SeenDeployment, Strategy, Task},
     git_sha::GitSha,
+    outcome::Reason,
     poll::{self, PACE},
     text::{counted, duration, excerpt},
 };
@@ -37,7 +38,7 @@ pub enum Checked {
     /// The version is live; how that was seen.
     Live(String),
     /// It is not, and why.
-    Failed(String),
+    Failed(Reason),
     /// Another deployment took the place of ours.
     Replaced(Replacement),
 }
@@ -93,17 +94,15 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, patience
     match seen {
         Some(Seen::Live(how)) => Checked::Live(how),
         Some(Seen::Ended(reason)) => Checked::Failed(ended(&reason, watch).await),
-        Some(Seen::GivenUp(why)) => Checked::Failed(format!("{why}; {}", watch.explain().await)),
+        Some(Seen::GivenUp(why)) => Checked::Failed(watch.explain(why).await),
         Some(Seen::Replaced(replacement)) => Checked::Replaced(replacement),
-        None => Checked::Failed(format!(
-            "{} within {}; at last: {}",
-            match proof {
+        None => {
+            let what = match proof {
                 Proof::Url { url, version } => format!("{} did not show {version}", crate::report::url(url)),
                 Proof::Counts => "the new tasks were not all seen to run and be healthy".to_owned(),
-            },
-            duration(patience),
-            watch.explain().await
-        )),
+            };
+            Checked::Failed(watch.explain(format!("{what} within {}", duration(patience))).await)
+        }
     }
 }
 
@@ -116,8 +115,8 @@ enum Seen {
 }
 
 /// Why ECS ended a deployment, and what is known of its tasks.
-pub async fn ended(reason: &str, watch: &Watch<'_>) -> String {
-    format!("ECS ended the deployment: {}; {}", excerpt(reason), watch.explain().await)
+pub async fn ended(reason: &str, watch: &Watch<'_>) -> Reason {
+    watch.explain(format!("ECS ended the deployment: {}", excerpt(reason))).await
 }
 
 /// Whether as many tasks run as the deployment is to have, and none failed since one ran. A deployment that is to have

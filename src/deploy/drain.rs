@@ -14,6 +14,7 @@ use super::{
 use crate::{
     ecs::{Look, Meant, Rollout, SeenDeployment, Strategy, Task},
     git_sha::GitSha,
+    outcome::Reason,
     ping::Answer,
     poll::{self, PACE},
     text::{duration, excerpt},
@@ -30,9 +31,9 @@ pub enum Drained {
         leaving: usize,
     },
     /// The time ran out while the new version is live; what remains of the old one.
-    TimedOut(String),
+    TimedOut(Reason),
     /// The new version did not stay live, and why.
-    Failed(String),
+    Failed(Reason),
     /// Another deployment took the place of ours.
     Replaced(Replacement),
 }
@@ -69,7 +70,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
         watch.say_stage(&look).await;
         if !counts_agree(&look, ours.relieves_all, proof, old) {
             if let Some(why) = lacks_completed(&look, ours.relieves_all, proof, old) {
-                watch.say_awaited(&format!("ECS says COMPLETED: {why}"));
+                watch.say_awaits_completed(why);
             }
             return ControlFlow::Continue(PACE);
         }
@@ -103,21 +104,18 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
     match seen {
         Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
         Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
-        Some(Seen::GivenUp(why)) => Drained::Failed(format!(
-            "the new version did not stay live until the old one was gone: {why}; {}",
-            watch.explain().await
-        )),
+        Some(Seen::GivenUp(why)) => Drained::Failed(
+            watch.explain(format!("the new version did not stay live until the old one was gone: {why}")).await,
+        ),
         Some(Seen::Replaced(replacement)) => Drained::Replaced(replacement),
-        None if is_still_live(watch, ours, proof).await => Drained::TimedOut(format!(
-            "{}; at last: {}",
-            remaining(watch, ours, proof, old).await,
-            watch.explain().await
-        )),
-        None => Drained::Failed(format!(
-            "the new version did not stay live until the old one was gone, in {}; at last: {}",
-            duration(patience),
-            watch.explain().await
-        )),
+        None if is_still_live(watch, ours, proof).await => {
+            Drained::TimedOut(watch.explain(remaining(watch, ours, proof, old).await).await)
+        }
+        None => {
+            let within = duration(patience);
+            let what = format!("the new version did not stay live until the old one was gone, in {within}");
+            Drained::Failed(watch.explain(what).await)
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub use check::Proof;
 pub use preflight::{Problem, Remark, Snapshot, WayBack};
 pub use replaced::Replacement;
 pub use rollback::{Returned, RolledBack};
+pub use watch::{Counts, LastSeen};
 
 use self::{
     drain::Old,
@@ -47,7 +48,7 @@ use crate::{
     ecr::Ecr,
     ecs::{Ecs, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
-    outcome::{Ended, Outcome},
+    outcome::{Ended, Outcome, Reason},
     ping::Ping,
     poll,
     report::{self, Event},
@@ -229,11 +230,11 @@ pub enum Attempt {
     /// Both checks passed, or only the draining ran out of time.
     Live(Outcome),
     /// It failed, and why.
-    Failed(String),
+    Failed(Reason),
     /// The checks, which were all that was asked for, failed, and why.
-    NotProven(String),
+    NotProven(Reason),
     /// Nothing of it was tried, because ECS could not be asked, and why.
-    NotBegun(String),
+    NotBegun(Reason),
     /// Somebody else's deployment has taken over.
     Superseded(Replacement),
     /// The run ended before its phases did, and why.
@@ -362,6 +363,8 @@ impl Turn {
 /// completed since preflight.
 async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
     let service = snapshot.service;
+    let say = |event: &Event<'_>| report::say(&service.name, event);
+    say(&Event::Begins);
     let (before, proofs) = match look_again(clients, snapshot).await {
         Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
@@ -375,7 +378,6 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
         let version = snapshot.version_proven_by(&proofs.new);
         return proven_as(running.task_definition, version, proven, Attempt::NotProven, Attempt::Superseded);
     }
-    let say = |event: &Event<'_>| report::say(&service.name, event);
     let revision = match register(clients, snapshot).await {
         Ok(revision) => revision,
         Err(error) => return Attempt::Failed(explain(&error)),
@@ -399,10 +401,12 @@ async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut 
         if !replacement.undoes(&revision.arn, snapshot.previous().map(|previous| &previous.arn)) {
             Attempt::Superseded(replacement)
         } else if replacement.by_ecs {
-            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)))
+            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)).into())
         } else {
             let by = &replacement.by;
-            Attempt::Failed(format!("the service was put back to {} by deployment {}", by.task_definition, by.id))
+            Attempt::Failed(
+                format!("the service was put back to {} by deployment {}", by.task_definition, by.id).into(),
+            )
         }
     };
     let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
@@ -436,7 +440,7 @@ fn proven_as(
     task_definition: TaskDefinitionArn,
     version: Option<GitSha>,
     proven: Proven,
-    failed: impl FnOnce(String) -> Attempt,
+    failed: impl FnOnce(Reason) -> Attempt,
     replaced: impl FnOnce(Replacement) -> Attempt,
 ) -> Attempt {
     match proven {
@@ -465,9 +469,9 @@ async fn answered<T>(service: &Service, mut request: impl AsyncFnMut() -> Result
 }
 
 /// An error of ECS's with the way out, in one line.
-fn explain(error: &Error) -> String {
+fn explain(error: &Error) -> Reason {
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!("{}{hint}", excerpt(&error.to_string()))
+    format!("{}{hint}", excerpt(&error.to_string())).into()
 }
 
 /// Undoes every update of this run, side by side, the newest requested first. Gives what became of each turn's service
@@ -487,7 +491,11 @@ async fn roll_all_back(
     }
     let newest_first = snapshots[..turns.len()].iter().zip(turns).rev();
     let rollbacks = newest_first.zip(places).map(async |((snapshot, turn), place)| match &turn.sent {
-        Some(sent) => Some((roll_back(clients, snapshot, sent, place, cancel).await, since.elapsed())),
+        Some(sent) => {
+            let rollback = roll_back(clients, snapshot, sent, place, cancel).await;
+            report::say(&snapshot.service.name, &Event::RollbackEnded(&rollback));
+            Some((rollback, since.elapsed()))
+        }
         None => None,
     });
     let mut rollbacks = join_all(rollbacks).await;
@@ -505,13 +513,13 @@ fn outcome(turn: Turn, rollback: Option<RolledBack>, ended: &str) -> Outcome {
                 | Outcome::Undetermined { task_definition, version, .. },
             ),
             Some(RolledBack::NothingToReturnTo(nothing)),
-        ) => Outcome::Kept { task_definition, version, nothing, why: ended.to_owned() },
+        ) => Outcome::Kept { task_definition, version, nothing, why: ended.to_owned().into() },
         (Attempt::Failed(why), Some(rollback)) => Outcome::RolledBack { why, rollback },
-        (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned(), rollback },
+        (_, Some(rollback)) => Outcome::RolledBack { why: ended.to_owned().into(), rollback },
         (Attempt::Live(outcome), None) => outcome,
         (Attempt::Failed(why) | Attempt::NotBegun(why), None) => Outcome::NotUpdated { why },
         (Attempt::NotProven(why), None) => Outcome::NotProven { why },
-        (Attempt::Interrupted(_), None) => Outcome::NotUpdated { why: ended.to_owned() },
+        (Attempt::Interrupted(_), None) => Outcome::NotUpdated { why: ended.to_owned().into() },
         (Attempt::Superseded(replacement), None) => Outcome::Superseded(replacement),
     }
 }

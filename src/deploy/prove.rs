@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Service,
     ecs::Strategy,
+    outcome::Reason,
     report::{self, Event},
 };
 
@@ -23,9 +24,9 @@ pub enum Proven {
         leaving: usize,
     },
     /// The version is live, but the time for the old one to go ran out; what remains of it.
-    NotDrained(String),
+    NotDrained(Reason),
     /// The version is not live, or did not stay so, and why.
-    Failed(String),
+    Failed(Reason),
     /// Another deployment took the place of ours.
     Replaced(Replacement),
 }
@@ -40,7 +41,7 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
         say(&Event::ShiftsTraffic { name, takes });
     }
     say(&Event::Checking { proof, timeout: patience });
-    match check(&watch, ours, proof, patience).await {
+    match watch.with_heartbeat(patience, Box::pin(check(&watch, ours, proof, patience))).await {
         Checked::Live(how) => say(&Event::Live { how: &how }),
         Checked::Failed(why) => return Proven::Failed(why),
         Checked::Replaced(replacement) => {
@@ -48,7 +49,7 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
         }
     }
     say(&Event::Draining { proof, timeout: patience });
-    match drain(&watch, ours, proof, old, patience).await {
+    match watch.with_heartbeat(patience, Box::pin(drain(&watch, ours, proof, old, patience))).await {
         Drained::Complete { how, leaving } => {
             say(&Event::Drained { how: &how });
             Proven::Complete { leaving }

@@ -364,8 +364,8 @@ impl Rollback<'_> {
         let proof = if is_previous { &self.sent.proof_of_previous } else { &Proof::Counts };
         match prove(self.clients, self.service, &deployment, proof, Old::OtherTaskDefinitions).await {
             Proven::Complete { .. } => RolledBack::Proven(returned),
-            Proven::NotDrained(remaining) => RolledBack::NotDrained(returned, remaining),
-            Proven::Failed(why) => RolledBack::Failed(why),
+            Proven::NotDrained(remaining) => RolledBack::NotDrained(returned, remaining.to_string()),
+            Proven::Failed(why) => RolledBack::Failed(why.to_string()),
             Proven::Replaced(replacement) => replaced(replacement),
         }
     }

@@ -3,12 +3,13 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
-    fmt::Write as _,
+    convert::Infallible,
+    pin::{Pin, pin},
     time::Duration,
 };
 
 use reqwest::Url;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Clients,
@@ -20,14 +21,15 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{Look, Meant, ServiceDeploymentArn, Strategy, Task},
+    ecs::{DeploymentId, Look, Meant, SeenDeployment, ServiceDeploymentArn, Strategy, Task},
+    outcome::Reason,
     ping::Answer,
     poll::{Backoff, PACE},
     report::{self, Event},
-    text::{counted, duration, excerpt},
+    text::excerpt,
 };
 
-/// How often a line is printed while nothing changes.
+/// How often it is told that a wait goes on.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often the tasks that stop are listed while neither the counts nor the events of the service change.
 const UNCHANGED: Duration = Duration::from_secs(3);
@@ -73,22 +75,56 @@ pub struct Watch<'a> {
 /// What changes in a look when a task stops: how many run, are pending and have failed, and the newest service event.
 type Trace = (usize, usize, usize, Option<String>);
 
-/// The last line of one kind, and when it was printed.
-#[derive(Default)]
-struct Said(Option<(String, Instant)>);
+/// What one look says about the tasks of ours and of the deployments before it.
+#[derive(Clone, Copy)]
+pub struct Counts<'a> {
+    /// The id of ours.
+    pub deployment: &'a DeploymentId,
+    /// The look.
+    pub look: &'a Look,
+}
 
-impl Said {
-    /// Prints `line` if it is worth it.
-    fn say(&mut self, service: &Service, line: String) {
-        if self.is_worth(&line) {
-            report::say(&service.name, &Event::Seen(&line));
-            self.0 = Some((line, Instant::now()));
-        }
+impl<'a> Counts<'a> {
+    /// Ours, unless ECS doesn't show it.
+    pub fn ours(self) -> Option<&'a SeenDeployment> {
+        self.look.deployments().find(|deployment| deployment.id == *self.deployment)
     }
 
-    /// Whether `line` is new, or there has been silence for long.
-    fn is_worth(&self, line: &str) -> bool {
-        self.0.as_ref().is_none_or(|(before, at)| before != line || at.elapsed() >= HEARTBEAT)
+    /// The deployments other than ours.
+    pub fn others(self) -> impl Iterator<Item = &'a SeenDeployment> {
+        self.look.deployments().filter(move |other| other.id != *self.deployment)
+    }
+}
+
+/// What was last seen of a service.
+pub struct LastSeen {
+    /// The id of our deployment.
+    pub deployment: DeploymentId,
+    /// The last look that succeeded, and how old it is.
+    pub look: Option<(Look, Duration)>,
+    /// The url's last answer.
+    pub answer: Option<Answer>,
+}
+
+impl LastSeen {
+    /// Whether looks have failed since the last one that succeeded, so that its age matters.
+    pub fn is_old(age: Duration) -> bool {
+        age > 3 * PACE
+    }
+}
+
+/// The last line of one kind.
+#[derive(Default)]
+struct Said(Option<String>);
+
+impl Said {
+    /// Tells `event`, unless it says the same as the one before.
+    fn say(&mut self, service: &Service, event: &Event<'_>) {
+        let line = event.to_string();
+        if self.0.as_ref() != Some(&line) {
+            report::say(&service.name, event);
+            self.0 = Some(line);
+        }
     }
 }
 
@@ -125,7 +161,8 @@ impl<'a> Watch<'a> {
         match self.clients.ecs.look(self.service).await {
             Ok(look) => {
                 self.backoff.borrow_mut().reset();
-                self.said.borrow_mut().say(self.service, self.counts(&look));
+                let counts = Counts { deployment: &self.ours.id, look: &look };
+                self.said.borrow_mut().say(self.service, &Event::Counted(counts));
                 if look.primary.id == self.ours.id {
                     self.say_troubles(&look);
                     if let Some(arn) = self.ours.service_deployment_in(&look) {
@@ -136,8 +173,8 @@ impl<'a> Watch<'a> {
                 Ok(look)
             }
             Err(error) => {
-                let line = format!("ECS could not be asked ({}); trying again", excerpt(&error.to_string()));
-                self.said.borrow_mut().say(self.service, line);
+                let error = excerpt(&error.to_string());
+                self.said.borrow_mut().say(self.service, &Event::EcsNotAnswered(&error));
                 Err(self.backoff.borrow_mut().pause().max(PACE))
             }
         }
@@ -224,8 +261,7 @@ impl<'a> Watch<'a> {
             Err(error) => {
                 self.tasks_from.set(Some(Instant::now() + self.backoff_of_tasks.borrow_mut().pause()));
                 let error = error.in_short();
-                let line = format!("ECS could not be asked for the tasks ({error}); trying again");
-                self.said_of_tasks.borrow_mut().say(self.service, line);
+                self.said_of_tasks.borrow_mut().say(self.service, &Event::TasksNotAnswered(&error));
                 None
             }
         }
@@ -237,7 +273,7 @@ impl<'a> Watch<'a> {
         let new = look.events.iter().take_while(|event| Some(&event.id) != newest.as_ref());
         let troubles: Vec<_> = new.filter(|event| is_trouble(&event.message)).collect();
         for event in troubles.into_iter().rev() {
-            self.said_of_events.borrow_mut().say(self.service, format!("ECS says: {}", excerpt(&event.message)));
+            self.said_of_events.borrow_mut().say(self.service, &Event::EcsSays(&event.message));
         }
     }
 
@@ -252,30 +288,39 @@ impl<'a> Watch<'a> {
         }
         // It is only told, so nothing waits for it.
         let asked = timeout(PACE, self.clients.ecs.service_deployment(self.service, arn));
-        let line = match asked.await.unwrap_or_else(|_| Err(Error::unknown("DescribeServiceDeployments", "no answer")))
-        {
-            Ok(seen) => match seen.stage {
-                Some(stage) => format!("the {name} deployment is at stage {}", excerpt(&stage)),
-                None => return,
-            },
+        let stage = asked.await.unwrap_or_else(|_| Err(Error::unknown("DescribeServiceDeployments", "no answer")));
+        let mut said = self.said_of_stages.borrow_mut();
+        match stage {
+            Ok(seen) => {
+                if let Some(stage) = &seen.stage {
+                    said.say(self.service, &Event::AtStage { name, stage });
+                }
+            }
             Err(error) => {
                 self.hides_stages.set(error.fate == Fate::Refused);
-                let error = error.in_short();
-                format!("the stage of the {name} deployment can't be told: {error}")
+                said.say(self.service, &Event::StageUnknown { name, error: &error.in_short() });
             }
-        };
-        self.said_of_stages.borrow_mut().say(self.service, line);
+        }
     }
 
-    /// Tells what there is to wait for when nothing moves any more.
-    pub fn say_awaited(&self, what: &str) {
-        self.said_of_awaited.borrow_mut().say(self.service, format!("waiting until {what}"));
+    /// Tells that ECS's COMPLETED is waited for when nothing else is, and why.
+    pub fn say_awaits_completed(&self, why: &str) {
+        self.said_of_awaited.borrow_mut().say(self.service, &Event::AwaitsCompleted(why));
+    }
+
+    /// Does `work`, which may take as long as `limit`, and tells now and then that it goes on and what was last seen.
+    pub async fn with_heartbeat<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
+        let tell = |took| {
+            let event = Event::StillWaits { took, left: limit.saturating_sub(took), seen: &self.last_seen() };
+            report::say(&self.service.name, &event);
+        };
+        with_beats(work, tell).await
     }
 
     /// One request of the url.
     pub async fn ask(&self, url: &Url) -> Answer {
         let answer = self.clients.ping.get(url, &self.service.header, self.service.request_timeout()).await;
-        self.said_of_answers.borrow_mut().say(self.service, format!("the url {answer}"));
+        self.said_of_answers.borrow_mut().say(self.service, &Event::UrlAnswered(&answer));
         *self.last_answer.borrow_mut() = Some(answer.clone());
         answer
     }
@@ -290,37 +335,34 @@ impl<'a> Watch<'a> {
         self.last_answer.borrow().clone()
     }
 
-    /// What was last seen, for the message that a wait is over: why tasks of ours stopped, the url's answer, the counts and
-    /// how old they are, and ECS's newest events.
-    pub async fn explain(&self) -> String {
-        let mut facts = Vec::new();
+    /// What was last seen.
+    fn last_seen(&self) -> LastSeen {
+        let look = self.last_look.borrow().as_ref().map(|(look, at)| (look.clone(), at.elapsed()));
+        LastSeen { deployment: self.ours.id.clone(), look, answer: self.last_answer() }
+    }
+
+    /// Adds to `what`, which ended a wait, why tasks of ours stopped and what was seen at last: the url's answer, the
+    /// counts and how old they are, and ECS's newest events.
+    pub async fn explain(&self, mut what: String) -> Reason {
+        let mut seen = Vec::new();
         match timeout(LAST_QUESTION, self.list_stopping()).await {
             Ok(Some(())) => {}
-            _ => facts.push("ECS could not be asked why tasks stopped".to_owned()),
+            _ => seen.push("ECS could not be asked why tasks stopped".to_owned()),
         }
         if let Some(task) = self.last_failure().await {
             let stopped = task.stopped.map(|stopped| stopped.to_string()).unwrap_or_default();
-            facts.push(format!("a new task stopped: {}", excerpt(&stopped)));
+            what = format!("{what}; a new task stopped: {}", excerpt(&stopped));
         }
-        if let Some(answer) = &*self.last_answer.borrow() {
-            facts.push(format!("the url {answer}"));
-        }
-        match &*self.last_look.borrow() {
-            Some((look, at)) if at.elapsed() > 3 * PACE => {
-                facts.push(format!("{} ago ECS showed: {}", duration(at.elapsed()), self.counts(look)));
-            }
-            Some((look, _)) => facts.push(self.counts(look)),
-            None => facts.push("ECS answered no look".to_owned()),
-        }
+        seen.push(self.last_seen().to_string());
         let events = self.last_look().map(|look| look.events).unwrap_or_default();
         // Those that speak of trouble, if any do; the others say how far the rollout was.
         let speaks = events.iter().any(|event| is_trouble(&event.message));
         let events = events.iter().filter(|event| !speaks || is_trouble(&event.message)).take(NEWEST_EVENTS);
         let events: Vec<_> = events.map(|event| excerpt(&event.message)).collect();
         if !events.is_empty() {
-            facts.push(format!("ECS's newest events: {}", events.join(" / ")));
+            seen.push(format!("ECS's newest events: {}", events.join(" / ")));
         }
-        facts.join("; ")
+        Reason { what, seen: seen.join("; ") }
     }
 
     /// The last task of our deployment that failed, with its exit codes: they show only once its containers are gone, so
@@ -335,28 +377,22 @@ impl<'a> Watch<'a> {
         let told = |task: &Task| task.stopped.as_ref().map(|stopped| (!stopped.containers.is_empty(), stopped.at));
         tasks.into_iter().max_by_key(told)
     }
+}
 
-    fn counts(&self, look: &Look) -> String {
-        let Some(ours) = look.deployments().find(|deployment| deployment.id == self.ours.id) else {
-            return format!("ECS doesn't show deployment {} (PRIMARY is {})", self.ours.id, look.primary.id);
-        };
-        let mut line = format!("{} of {} run {}", ours.running, counted(ours.desired, "task"), ours.task_definition);
-        if ours.pending > 0 {
-            let _ = write!(line, ", {} pending", ours.pending);
+/// Does `work`, and calls `beat` every [`HEARTBEAT`] with how long it has taken so far.
+async fn with_beats<T>(work: impl Future<Output = T>, mut beat: impl FnMut(Duration)) -> T {
+    let since = Instant::now();
+    let beats = async {
+        loop {
+            sleep(HEARTBEAT).await;
+            beat(since.elapsed());
         }
-        if ours.failed_tasks > 0 {
-            let _ = write!(line, ", {} failed", ours.failed_tasks);
-        }
-        let others =
-            look.deployments().filter(|other| other.id != ours.id).map(|other| match other.running + other.pending {
-                0 => format!("those of {} are ending", other.task_definition),
-                tasks => format!("{} of {}", counted(tasks, "task"), other.task_definition),
-            });
-        let others: Vec<_> = others.collect();
-        if !others.is_empty() {
-            let _ = write!(line, "; before it: {}", others.join(", "));
-        }
-        line
+    };
+    let beats: Pin<&mut dyn Future<Output = Infallible>> = pin!(beats);
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = beats => match never {},
     }
 }
 
@@ -386,13 +422,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_is_printed_when_it_changes_and_now_and_then_while_it_does_not() {
-        assert!(Said::default().is_worth("2 of 2 tasks run"));
-        let said = Said(Some(("2 of 2 tasks run".into(), Instant::now())));
-        assert!(said.is_worth("1 of 2 tasks run"));
-        tokio::time::advance(HEARTBEAT.saturating_sub(PACE)).await;
-        assert!(!said.is_worth("2 of 2 tasks run"));
-        tokio::time::advance(PACE).await;
-        assert!(said.is_worth("2 of 2 tasks run"));
+    async fn a_wait_is_heard_of_every_thirty_seconds_until_it_ends() {
+        let mut beats = Vec::new();
+        with_beats(sleep(Duration::from_secs(100)), |took| beats.push(took.as_secs())).await;
+        assert_eq!(beats, [30, 60, 90]);
     }
 }

@@ -24,4 +24,5 @@ mod untypical;
 mod update_strategies;
 mod urls;
 mod usage;
+mod watching;
 mod when_things_go_wrong;

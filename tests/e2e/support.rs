@@ -237,7 +237,7 @@ impl Run {
 }
 
 /// `line` without what differs from run to run.
-fn steady(line: &str) -> String {
+pub fn steady(line: &str) -> String {
     let mut line = line.to_owned();
     if line.get(..20).is_some_and(|time| time.ends_with('Z')) {
         line.replace_range(..20, "TIME");

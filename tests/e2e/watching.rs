@@ -1,0 +1,265 @@
+//! What a run shows while it goes on and at its end: as JSON, on a terminal, and in GitHub Actions.
+
+use std::{collections::BTreeSet, io::Write as _, time::Duration};
+
+use local_ecs::{Behaviour, Fault, LocalEcs, image, service};
+use serde_json::{Value, json};
+
+use crate::support::{NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with_url, kill, rude_server, steady};
+
+/// The lines of a run that was asked for JSON: each is an object with the keys that every line has, nothing else was
+/// printed, and the last is the summary, whose exit code is the run's.
+#[track_caller]
+fn lines(run: &Run) -> Vec<Value> {
+    assert_eq!(run.stdout, "");
+    let lines = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+    let lines: Vec<Value> = lines.collect();
+    for line in &lines {
+        for key in ["time", "level", "phase", "event", "message"] {
+            assert!(line[key].is_string(), "{key} is missing: {line}");
+        }
+        let time = line["time"].as_str().unwrap_or_default();
+        assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{line}");
+        assert!(["info", "warn", "error"].map(Value::from).contains(&line["level"]), "{line}");
+    }
+    let summary = lines.last().expect("there is a summary");
+    assert_eq!(summary["event"], "summary", "{summary}");
+    assert_eq!(summary["exit_code"], json!(run.status.code()));
+    lines
+}
+
+/// The last line, with what differs from run to run made equal.
+fn summary(run: &Run) -> Value {
+    fn equal(key: &str, value: Value) -> Value {
+        match value {
+            _ if key == "time" => "TIME".into(),
+            _ if key.ends_with("seconds") => "SECONDS".into(),
+            Value::String(text) => steady(&text).into(),
+            Value::Array(values) => values.into_iter().map(|value| equal("", value)).collect(),
+            Value::Object(entries) => {
+                let entries = entries.into_iter().map(|(key, value)| (key.clone(), equal(&key, value)));
+                Value::Object(entries.collect())
+            }
+            other => other,
+        }
+    }
+    equal("", lines(run).pop().expect("there is a summary"))
+}
+
+/// The arguments of a run that is asked for JSON.
+const JSON: [&str; 4] = ["-gitsha", NEW, "-log-format", "json"];
+
+fn arn(revision: &str) -> String {
+    format!("arn:aws:ecs:us-east-1:123456789012:task-definition/{revision}")
+}
+
+#[test]
+fn json_tells_a_deploy_with_its_numbers() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let run = gehen_yml(&ecs, "", &["api"]).run(&JSON);
+    run.exits(0);
+    let lines = lines(&run);
+    let of =
+        |event: &str| lines.iter().find(|line| line["event"] == event).unwrap_or_else(|| panic!("{event}? {run:?}"));
+    let updated = of("updated");
+    assert_eq!((&updated["service"], &updated["phase"]), (&json!("api"), &json!("update")));
+    assert_eq!(updated["task_definition"], arn("api:2"));
+    assert_eq!(of("runs")["version"], OLD);
+    let images = json!([{"container": "api", "from": image("api", OLD), "to": image("api", NEW)}]);
+    assert_eq!(of("registered")["images"], images);
+    assert_eq!(of("deploy_check_begins")["timeout_seconds"], 300.0);
+    let counts = of("counts");
+    assert_eq!((&counts["deployment"], &counts["desired"]), (&updated["deployment"], &json!(2)), "{counts}");
+    assert!(["running", "pending", "failed"].iter().all(|count| counts[count].is_u64()), "{counts}");
+    assert_eq!(counts["before"][0]["task_definition"], arn("api:1"));
+    assert!(lines.iter().any(|line| line["event"] == "url_answer" && line["url_version"] == NEW), "{run:?}");
+    let phases: BTreeSet<_> = lines.iter().filter_map(|line| line["phase"].as_str()).collect();
+    let expected = ["preflight", "register", "update", "deploy_check", "drain_check", "end"];
+    assert_eq!(phases, BTreeSet::from(expected));
+    // A message is the text that stands in the lines for people.
+    assert_eq!(of("deploy_check_passed")["message"], format!("deploy check passed: the url shows {NEW}"));
+
+    let took = "DEPLOYED ae30000 as api:2 in SECONDS s; now run 2 tasks of api:2 (ae30000)";
+    let expected = json!({
+        "time": "TIME", "level": "info", "phase": "end", "event": "summary", "message": "1 deployed",
+        "exit_code": 0, "seconds": "SECONDS", "version": NEW,
+        "services": [{
+            "service": "api", "message": took, "outcome": "deployed", "version": NEW, "seconds": "SECONDS",
+            "updated_to": arn("api:2"), "now": [{"task_definition": arn("api:2"), "version": NEW, "running": 2}],
+        }],
+    });
+    let mut summary = summary(&run);
+    // Old tasks may still be on their way out.
+    let message = &mut summary["services"][0]["message"];
+    if let Some((before, _)) = message.as_str().and_then(|said| said.split_once("; 2 old tasks")) {
+        *message = before.to_owned().into();
+    }
+    assert_eq!(summary, expected, "{summary:#}");
+}
+
+#[test]
+fn json_says_at_the_end_what_was_rolled_back_and_why() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    ecs.version(NEW, Behaviour::ImageMissing);
+    let run = gehen_yml(&ecs, "", &["api", "web"]).run(&JSON);
+    run.exits(1);
+    let lines = lines(&run);
+    let back: Vec<_> = lines.iter().filter(|line| line["phase"] == "rollback").collect();
+    assert_eq!(back[0]["event"], "rolling_back");
+    assert!(back.iter().any(|line| line["event"] == "drain_check_passed"), "{run:?}");
+    let failed = lines.iter().find(|line| line["event"] == "attempt_ended").expect("the attempt ended");
+    assert_eq!((&failed["level"], &failed["phase"]), (&json!("error"), &json!("deploy_check")));
+
+    let mut summary = summary(&run);
+    let why = summary["services"][0]["why"].take();
+    assert!(why.as_str().is_some_and(|why| why.contains("CannotPullContainerError")), "{why}");
+    let back = "ROLLED BACK to api:1 (01d0000) in SECONDS s, proven live again; now run 2 tasks of api:1 (01d0000)";
+    let untouched = "NOT TOUCHED: the run ended before its turn; now run 2 tasks of web:1 (01d0000)";
+    let expected = json!({
+        "time": "TIME", "level": "error", "phase": "end", "event": "summary",
+        "message": "1 rolled back, 1 not touched",
+        "exit_code": 1, "seconds": "SECONDS", "version": NEW,
+        "services": [
+            {
+                "service": "api", "message": back, "outcome": "rolled_back", "version": NEW, "seconds": "SECONDS",
+                "why": null, "updated_to": arn("api:2"), "returned_to": arn("api:1"),
+                "now": [{"task_definition": arn("api:1"), "version": OLD, "running": 2}],
+            },
+            {
+                "service": "web", "message": untouched, "outcome": "not_touched", "version": NEW, "seconds": "SECONDS",
+                "why": "the run ended before its turn",
+                "now": [{"task_definition": arn("web:1"), "version": OLD, "running": 2}],
+            },
+        ],
+    });
+    assert_eq!(summary, expected, "{summary:#}");
+}
+
+#[test]
+fn json_lists_the_problems_of_preflight() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.fault(Fault::on("DescribeTaskDefinition").denied());
+    let run = gehen_yml(&ecs, "", &["api"]).run(&JSON);
+    run.exits(1);
+    let lines = lines(&run);
+    let problem = lines.iter().find(|line| line["event"] == "problem").expect("a line for the problem");
+    assert_eq!((&problem["service"], &problem["phase"]), (&json!("api"), &json!("preflight")));
+    assert!(problem["hint"].is_string(), "{problem}");
+    let summary = summary(&run);
+    let expected = json!({
+        "time": "TIME", "level": "error", "phase": "end", "event": "summary", "message": "nothing has been changed",
+        "exit_code": 1, "seconds": "SECONDS", "version": NEW,
+        "services": [{"service": "api", "outcome": "not_touched"}],
+        "problems": [{"service": "api", "message": problem["message"], "hint": problem["hint"]}],
+    });
+    assert_eq!(summary, expected, "{summary:#}");
+}
+
+#[test]
+fn json_is_spoken_from_the_first_mistake_on() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]).with_file("bad.yml", "services: {api: {clutser: x}}\n");
+    for (arguments, said) in [
+        (&["-gitsha", NEW, "-log-format=json", "-path", "bad.yml"][..], "bad.yml:1: "),
+        (&["-gitsha", NEW, "-log-format=json", "-path", "missing.yml"], "cannot read missing.yml"),
+        (&["-log-format", "json"], "-gitsha is missing"),
+        (&["--log-format=json", "-gitsha", "latest"], "won't do"),
+        (&["-log-format", "json", "-sha", NEW], "unknown flag -sha"),
+    ] {
+        let run = gehen.run(arguments);
+        run.exits(1);
+        let lines = lines(&run);
+        let [summary] = &lines[..] else { panic!("{arguments:?}: {run:?}") };
+        assert!(summary["message"].as_str().is_some_and(|message| message.contains(said)), "{summary}");
+        assert_eq!((&summary["level"], &summary["services"]), (&json!("error"), &json!([])));
+    }
+}
+
+#[test]
+fn json_tells_of_a_run_that_was_cancelled() {
+    let cancelled = local("api");
+    cancelled.fault(Fault::on("DescribeTaskDefinition").slow(Duration::from_secs(5)).always());
+    let gehen = gehen_yml(&cancelled, "", &["api"]);
+    let running = gehen.start(&JSON);
+    assert!(cancelled.wait_until(Duration::from_secs(10), |view| !view.requests().is_empty()));
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    let before = summary(&run);
+    assert_eq!(before["message"], "cancelled by SIGTERM; nothing has been changed");
+    assert_eq!(before["cancelled_by"], "SIGTERM");
+    assert_eq!(before["services"], json!([{"service": "api", "outcome": "not_touched"}]));
+
+    let ecs = local("api");
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let running = gehen_yml(&ecs, "", &["api"]).start(&JSON).until_it_says("\"updated\"");
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    let after = summary(&run);
+    assert_eq!(after["services"][0]["outcome"], "rollback_requested");
+    assert_eq!(after["services"][0]["why"], "the run was cancelled by SIGTERM");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn json_says_what_a_second_ctrl_c_leaves_unknown() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let gehen = gehen_yml(&ecs, "", &["api", "web"]);
+    let (running, _terminal) = gehen.start_at_terminal(&JSON);
+    let running = running.until_it_says("\"updated\"");
+    // ECS can't be asked, so the rollback can't be requested either.
+    ecs.fault(Fault::on_any().server_error().always());
+    kill("INT", running.child.id());
+    let running = running.until_it_says("\"cancelled_by\":\"SIGINT\"");
+    // What comes at once may be the same Ctrl-C, passed on by another process.
+    std::thread::sleep(Duration::from_millis(600));
+    kill("INT", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    let services = json!([{"service": "api", "outcome": "unknown"}, {"service": "web", "outcome": "not_touched"}]);
+    assert_eq!(summary(&run)["services"], services);
+}
+
+fn local(name: &str) -> LocalEcs {
+    ecs([service(name).running(OLD)])
+}
+
+#[test]
+fn json_to_nobody_changes_nothing() {
+    let ecs = local("api");
+    assert_eq!(gehen_yml(&ecs, "", &["api"]).run_unheard(&JSON).code(), Some(0));
+    assert_eq!(ecs.runs("api"), NEW);
+}
+
+#[test]
+fn json_escapes_what_comes_from_outside() {
+    let url = rude_server(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nServer: ##[error]\xe2\x80\xaeevil\r\nContent-Length: 0\r\n\r\n")
+    });
+    let ecs = local("api");
+    let run = gehen_yml_with_url(&ecs, SHORT, "api", &url).run(&JSON);
+    run.exits(1).never_says("##").never_says("\u{202e}").says("#\\\\u{23}[error]");
+    lines(&run);
+}
+
+#[test]
+fn a_wait_is_heard_of_every_thirty_seconds() {
+    let ecs = local("api");
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let running = gehen_yml(&ecs, "", &["api"]).start(&JSON).until_it_says("still_waits");
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1);
+    let lines = lines(&run);
+    let heartbeat = lines.iter().find(|line| line["event"] == "still_waits").expect("there is a heartbeat");
+    assert_eq!(heartbeat["phase"], "deploy_check");
+    let (gone, left) =
+        (heartbeat["seconds"].as_f64().unwrap_or(0.0), heartbeat["left_seconds"].as_f64().unwrap_or(0.0));
+    assert!(gone >= 30.0 && (gone + left - 300.0).abs() < 0.1, "{heartbeat}");
+    assert_eq!((&heartbeat["running"], &heartbeat["url_version"]), (&json!(0), &json!(OLD)));
+    let message = heartbeat["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("still waiting, 30 s gone, up to 4 min "), "{message}");
+    assert!(message.contains(&format!(" left: the url shows {OLD}; 0 of 2 tasks run api:2")), "{message}");
+}
