@@ -83,7 +83,7 @@ error: service `blue`: DescribeServices: the service's deployment controller is 
 error: service `sets`: DescribeServices: the service's deployment controller is EXTERNAL; gehen deploys services whose controller is ECS: deploy it with the tool that manages its task sets
 error: service `worker`: there is no image {} for container `worker`
 hint: push the image first, and check -gitsha
-error: service `worker`: ListTasks: AccessDeniedException: User: arn:aws:iam::{OWN}:user/test is not authorized to perform: ecs:ListTasks on resource: * because no identity-based policy allows the ecs:ListTasks action
+error: service `worker`: ListTasks: AccessDeniedException: User: arn:aws:iam::{OWN}:user/local is not authorized to perform: ecs:ListTasks on resource: * because no identity-based policy allows the ecs:ListTasks action
 hint: the role needs ecs:ListTasks
 error: service `euro`: there is no image {} for container `euro`
 hint: push the image first, and check -gitsha

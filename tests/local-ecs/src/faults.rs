@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     model::{arn, failure::Failure},
     operations,
+    state::Incoming,
 };
 
 /// What a fault does to a request.
@@ -169,13 +170,8 @@ impl Fault {
     }
 
     /// Takes notice of a request, and says for how long to hold it back and what is to be done with it then.
-    pub(crate) fn strike(
-        &mut self,
-        region: &str,
-        operation: &str,
-        body: &Value,
-        now: Instant,
-    ) -> Option<(Duration, Verdict)> {
+    pub(crate) fn strike(&mut self, incoming: &Incoming, now: Instant) -> Option<(Duration, Verdict)> {
+        let Incoming { region, operation, body, .. } = incoming;
         let is = |wanted: &Option<String>, given: &str| wanted.as_deref().is_none_or(|wanted| wanted == given);
         if !is(&self.operation, operation) || !is(&self.region, region) || !self.concerns(body) {
             return None;
@@ -191,7 +187,7 @@ impl Fault {
             Extent::For(time) if now >= since + *time => return None,
             Extent::For(_) | Extent::Always => {}
         }
-        Some((self.delay, self.verdict(region, operation, body)))
+        Some((self.delay, self.verdict(incoming)))
     }
 
     fn concerns(&self, body: &Value) -> bool {
@@ -204,7 +200,8 @@ impl Fault {
             || parts(body).any(|part| arn::owner(part).is_some_and(|(_, owner)| owner == service))
     }
 
-    fn verdict(&self, region: &str, operation: &str, body: &Value) -> Verdict {
+    fn verdict(&self, incoming: &Incoming) -> Verdict {
+        let Incoming { region, operation, body, identity, .. } = incoming;
         match &self.effect {
             Effect::Throttled => Verdict::Answer(Failure::new("ThrottlingException", "Rate exceeded")),
             Effect::ServerError => {
@@ -229,11 +226,10 @@ impl Fault {
                     (None, None) => "*".to_owned(),
                 };
                 let action = format!("{}:{operation}", operations::service_name(operation));
-                let user = format!("arn:{}:iam::{}:user/test", arn::partition(region), arn::ACCOUNT);
                 Verdict::Answer(Failure::new(
                     "AccessDeniedException",
                     format!(
-                        "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action"
+                        "User: {identity} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action"
                     ),
                 ))
             }
@@ -254,14 +250,18 @@ mod tests {
 
     use super::*;
 
+    fn request(region: &str, operation: &str, body: Value) -> Incoming {
+        Incoming::local(region, operation, body)
+    }
+
     #[test]
     fn strikes_as_often_as_told_after_what_it_lets_pass() {
         let now = Instant::now();
         let mut fault = Fault::on("UpdateService").times(2).after(1).in_region("us-east-1").set(now);
         let struck: Vec<bool> =
-            (0..5).map(|_| fault.strike("us-east-1", "UpdateService", &json!({}), now).is_some()).collect();
+            (0..5).map(|_| fault.strike(&request("us-east-1", "UpdateService", json!({})), now).is_some()).collect();
         assert_eq!(struck, [false, true, true, false, false]);
-        assert!(fault.strike("eu-west-1", "UpdateService", &json!({}), now).is_none());
+        assert!(fault.strike(&request("eu-west-1", "UpdateService", json!({})), now).is_none());
     }
 
     #[test]
@@ -273,7 +273,8 @@ mod tests {
             (Fault::on_any().slow(second).reset_after(), "DropAfter"),
             (Fault::on_any().reset_after().slow(second), "Pass"),
         ] {
-            let struck = fault.set(now).strike("r", "ListTasks", &json!({}), now).expect("it fits any request");
+            let struck =
+                fault.set(now).strike(&request("r", "ListTasks", json!({})), now).expect("it fits any request");
             assert_eq!((struck.0, format!("{:?}", struck.1).as_str()), (second, verdict));
         }
     }
@@ -282,16 +283,16 @@ mod tests {
     fn ends_when_its_time_is_over() {
         let now = Instant::now();
         let mut fault = Fault::on_any().for_the_next(Duration::from_secs(1)).set(now);
-        assert!(fault.strike("r", "ListTasks", &json!({}), now).is_some());
-        assert!(fault.strike("r", "ListTasks", &json!({}), now + Duration::from_secs(2)).is_none());
+        assert!(fault.strike(&request("r", "ListTasks", json!({})), now).is_some());
+        assert!(fault.strike(&request("r", "ListTasks", json!({})), now + Duration::from_secs(2)).is_none());
     }
 
     #[test]
     fn may_concern_one_service() {
         let now = Instant::now();
         let mut fault = Fault::on_any().about("api").always().set(now);
-        assert!(fault.strike("r", "DescribeServices", &json!({"services": ["web", "api"]}), now).is_some());
-        assert!(fault.strike("r", "UpdateService", &json!({"service": "web"}), now).is_none());
+        assert!(fault.strike(&request("r", "DescribeServices", json!({"services": ["web", "api"]})), now).is_some());
+        assert!(fault.strike(&request("r", "UpdateService", json!({"service": "web"})), now).is_none());
         let part = |kind: &str, service: &str| format!("arn:aws:ecs:r:1:{kind}/staging/{service}/x");
         for (body, is_struck) in [
             (json!({"serviceDeploymentArns": [part("service-deployment", "api")]}), true),
@@ -300,7 +301,7 @@ mod tests {
             (json!({"serviceRevisionArns": [part("service-revision", "web")]}), false),
             (json!({"repositoryName": "team/api"}), true),
         ] {
-            assert_eq!(fault.strike("r", "Any", &body, now).is_some(), is_struck, "{body}");
+            assert_eq!(fault.strike(&request("r", "Any", body.clone()), now).is_some(), is_struck, "{body}");
         }
     }
 }

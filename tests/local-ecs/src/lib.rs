@@ -1,4 +1,4 @@
-//! An ECS on 127.0.0.1, with the part of ECR that it pulls from, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
+//! An ECS on 127.0.0.1, with the parts of ECR and STS that a deploy meets, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
 //!
 //! ```
 //! use local_ecs::{LocalEcs, Settings, service};
@@ -17,6 +17,7 @@ mod local;
 mod log;
 mod model;
 mod operations;
+mod query;
 mod server;
 mod settings;
 mod state;

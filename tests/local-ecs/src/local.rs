@@ -173,6 +173,11 @@ impl LocalEcs {
         state.account.registries.cover(account, region, prefix, now);
     }
 
+    /// Lets nobody assume this role from now on; sessions that it gave before go on.
+    pub fn refuse_role(&self, role_arn: &str) {
+        self.shared.now().account.sessions.unassumable.insert(role_arn.to_owned());
+    }
+
     /// Puts a fault between the clients and the service; the first that fits a request acts.
     pub fn fault(&self, fault: Fault) {
         self.shared.now().faults.push(fault.set(Instant::now()));

@@ -24,7 +24,7 @@ pub struct Request {
     pub at: Instant,
     /// The region in the scope of its signature.
     pub region: String,
-    /// The service of AWS it was for, as actions of IAM begin with it: `ecs` or `ecr`.
+    /// The service of AWS it was for, as actions of IAM begin with it: `ecs`, `ecr` or `sts`.
     pub service_name: &'static str,
     /// The operation's name.
     pub operation: String,
@@ -34,6 +34,8 @@ pub struct Request {
     pub answer: Answer,
     /// The access key id that signed it.
     pub caller: String,
+    /// Who that is, by ARN: `…:user/local`, or `…:assumed-role/ROLE/SESSION`; empty where AWS didn't know the caller.
+    pub identity: String,
     /// Its `User-Agent`.
     pub user_agent: String,
 }

@@ -1,4 +1,4 @@
-//! The HTTP server: the protocol of ECS and ECR on `POST /`, the load balancer on `/lb/…`.
+//! The HTTP server: the protocols of ECS, ECR and STS on `POST /`, the load balancer on `/lb/…`.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ use crate::{
     load_balancer::{self, Reply},
     log::Answer,
     model::failure::Failure,
-    operations,
+    operations, query,
     state::{Incoming, Shared},
 };
 
@@ -89,18 +89,50 @@ async fn handle(shared: Arc<Shared>, request: Request<IncomingBody>) -> Result<A
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let id = shared.now().account.ids.uuid();
-    let answer = match understand(&head.method, &head.headers, &body, at) {
+    let protocol = if header(&head.headers, "content-type").starts_with("application/x-www-form-urlencoded") {
+        Protocol::Query
+    } else {
+        Protocol::Json
+    };
+    let understood = understand(protocol, &head.method, &head.headers, &body, at);
+    let operation = understood.as_ref().map(|incoming| incoming.operation.clone()).unwrap_or_default();
+    let answer = match understood.and_then(|incoming| shared.now().identify(incoming)) {
         // On its own: what has arrived is carried out, also if the client hangs up meanwhile.
         Ok(incoming) => tokio::spawn(async move { ask(&shared, incoming).await }).await??,
         Err(failure) => Err(failure),
     };
-    let (status, content) = match answer {
-        Ok(content) => (200, content),
-        Err(failure) => (failure.status(), json!({"__type": failure.kind, "message": failure.message})),
+    let (status, content) = match (protocol, answer) {
+        (Protocol::Json, Ok(content)) => (200, content.to_string()),
+        (Protocol::Json, Err(failure)) => {
+            (failure.status(), json!({"__type": failure.kind, "message": failure.message}).to_string())
+        }
+        (Protocol::Query, Ok(content)) => (200, query::answer(&operation, &id, &content)),
+        (Protocol::Query, Err(failure)) => query::error(&failure, &id),
     };
     let mut builder = Response::builder().status(status);
-    builder = builder.header("x-amzn-requestid", id).header("content-type", "application/x-amz-json-1.1");
-    Ok(builder.body(full(content.to_string()))?)
+    builder = builder.header("x-amzn-requestid", id).header("content-type", protocol.content_type());
+    Ok(builder.body(full(content))?)
+}
+
+/// How a service of AWS is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Json,
+    Query,
+}
+
+impl Protocol {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/x-amz-json-1.1",
+            Self::Query => "text/xml",
+        }
+    }
+}
+
+/// A header's text, empty if it isn't there.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Lets faults act on a request, then has it carried out.
@@ -131,32 +163,50 @@ async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failur
     Ok(shared.now().carry_out(incoming, None))
 }
 
-/// Reads a request of the protocol that ECS and ECR share.
-fn understand(method: &Method, headers: &HeaderMap, body: &[u8], at: Instant) -> Result<Incoming, Failure> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let target = header("x-amz-target");
-    let mut operations = TARGETS.iter().filter_map(|(name, prefix)| Some((*name, target.strip_prefix(prefix)?)));
-    let operation = operations
-        .next()
-        .filter(|(name, operation)| method == Method::POST && operations::service_name(operation) == *name)
-        .map(|(_, operation)| operation);
-    let operation = operation.ok_or_else(|| Failure::new("UnknownOperationException", "Unknown operation."))?;
-    let authorization = header("authorization");
+/// Reads a request.
+fn understand(
+    protocol: Protocol,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &[u8],
+    at: Instant,
+) -> Result<Incoming, Failure> {
+    let (name, operation, body) = match protocol {
+        Protocol::Json => {
+            let target = header(headers, "x-amz-target");
+            let mut operations =
+                TARGETS.iter().filter_map(|(name, prefix)| Some((*name, target.strip_prefix(prefix)?)));
+            let (name, operation) = operations.next().unwrap_or_default();
+            (name, operation.to_owned(), if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(body) })
+        }
+        Protocol::Query => {
+            let form = query::read(body);
+            ("sts", form.get("Action").and_then(Value::as_str).unwrap_or_default().to_owned(), Ok(form))
+        }
+    };
+    if method != Method::POST || operations::service_name(&operation) != name {
+        return Err(match protocol {
+            Protocol::Json => Failure::new("UnknownOperationException", "Unknown operation."),
+            Protocol::Query => Failure::new("InvalidAction", format!("Could not find operation {operation}")),
+        });
+    }
+    let authorization = header(headers, "authorization");
     let credential = authorization.split("Credential=").nth(1).and_then(|rest| rest.split([',', ' ']).next());
     let mut scope = credential.unwrap_or_default().split('/');
     let (caller, region) = (scope.next().unwrap_or_default(), scope.nth(1).unwrap_or_default());
     if region.is_empty() {
         return Err(Failure::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
     }
-    let parsed = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(body) };
-    let body = parsed.map_err(|_| Failure::new("SerializationException", "The request's body is not JSON."))?;
+    let body = body.map_err(|_| Failure::new("SerializationException", "The request's body is not JSON."))?;
     Ok(Incoming {
         at,
         region: region.to_owned(),
-        operation: operation.to_owned(),
+        operation,
         body,
         caller: caller.to_owned(),
-        user_agent: header("user-agent").to_owned(),
+        token: header(headers, "x-amz-security-token").to_owned(),
+        identity: String::new(),
+        user_agent: header(headers, "user-agent").to_owned(),
     })
 }
 

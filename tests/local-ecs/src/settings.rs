@@ -54,6 +54,8 @@ pub struct Settings {
     pub system_tags: bool,
     /// Whether a deployment can end before its old tasks are gone (ECS's early success criteria).
     pub early_success: bool,
+    /// The longest that temporary credentials last, whatever was asked for: down to seconds, which STS never gives.
+    pub longest_session: Option<Duration>,
     /// The published limits of the API, enforced when present.
     pub limits: Option<Limits>,
 }
@@ -95,6 +97,7 @@ impl Settings {
             exits_count: true,
             system_tags: false,
             early_success: false,
+            longest_session: None,
             limits: None,
         }
     }

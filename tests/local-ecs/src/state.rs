@@ -12,7 +12,7 @@ use crate::{
     limits::Buckets,
     log::{Answer, Request, write_line},
     model::{account::Account, failure::Failure},
-    operations,
+    operations::{self, sts},
     settings::Settings,
 };
 
@@ -34,8 +34,30 @@ pub(crate) struct Incoming {
     pub(crate) region: String,
     pub(crate) operation: String,
     pub(crate) body: Value,
+    /// The access key id that signed it.
     pub(crate) caller: String,
+    /// The token of a session that came with it.
+    pub(crate) token: String,
+    /// Who that is, by ARN.
+    pub(crate) identity: String,
     pub(crate) user_agent: String,
+}
+
+#[cfg(test)]
+impl Incoming {
+    /// A request of the user whose keys live long.
+    pub(crate) fn local(region: &str, operation: &str, body: Value) -> Self {
+        Self {
+            at: Instant::now(),
+            region: region.to_owned(),
+            operation: operation.to_owned(),
+            body,
+            caller: "local".to_owned(),
+            token: String::new(),
+            identity: crate::model::arn::user(region),
+            user_agent: String::new(),
+        }
+    }
 }
 
 impl State {
@@ -63,17 +85,30 @@ impl State {
 
     /// What a fault makes of a request, and after how long, if any does.
     pub(crate) fn strike(&mut self, incoming: &Incoming) -> Option<(Duration, Verdict)> {
-        let Incoming { region, operation, body, .. } = incoming;
-        self.faults.iter_mut().find_map(|fault| fault.strike(region, operation, body, Instant::now()))
+        self.faults.iter_mut().find_map(|fault| fault.strike(incoming, Instant::now()))
+    }
+
+    /// Finds out who asks, and notes the request if AWS wouldn't listen to them.
+    pub(crate) fn identify(&mut self, incoming: Incoming) -> Result<Incoming, Failure> {
+        let Incoming { caller, token, region, .. } = &incoming;
+        match self.account.sessions.identify(caller, token, region, self.account.now) {
+            Ok(identity) => Ok(Incoming { identity, ..incoming }),
+            Err(failure) => {
+                self.note(incoming, Answer::Error(failure.kind.clone()));
+                Err(failure)
+            }
+        }
     }
 
     /// Carries out a request and notes it down, with what the client is told if that isn't what came of it.
     pub(crate) fn carry_out(&mut self, incoming: Incoming, told: Option<Answer>) -> Result<Value, Failure> {
-        let Incoming { region, operation, body, .. } = &incoming;
+        let Incoming { region, operation, body, identity, caller, .. } = &incoming;
         let limits = self.account.settings.limits;
         let now = self.account.now;
         let answer = if limits.is_some_and(|limits| !self.buckets.take(limits, region, operation, now)) {
             Err(Failure::new("ThrottlingException", "Rate exceeded"))
+        } else if operations::service_name(operation) == "sts" {
+            sts::dispatch(&mut self.account, identity, caller, operation, body)
         } else {
             operations::dispatch(&mut self.account, region, operation, body)
         };
@@ -90,9 +125,9 @@ impl State {
 
     /// Notes a request and how it was answered.
     pub(crate) fn note(&mut self, incoming: Incoming, answer: Answer) {
-        let Incoming { at, region, operation, body, caller, user_agent } = incoming;
+        let Incoming { at, region, operation, body, caller, identity, user_agent, .. } = incoming;
         let service_name = operations::service_name(&operation);
-        self.requests.push(Request { at, region, service_name, operation, body, answer, caller, user_agent });
+        self.requests.push(Request { at, region, service_name, operation, body, answer, caller, identity, user_agent });
     }
 }
 

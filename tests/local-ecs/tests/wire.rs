@@ -292,3 +292,68 @@ fn a_request_that_is_held_back_is_carried_out_though_the_client_hangs_up() {
     assert_eq!(ecs.writes(), [] as [&str; 0]);
     assert!(ecs.wait_until(Duration::from_secs(5), |view| view.writes() == ["UpdateService api"]));
 }
+
+/// Posts a body, with the key and the token that sign it.
+fn post(ecs: &LocalEcs, kind: &str, body: &str, (key, token): (&str, &str)) -> String {
+    let address = ecs.endpoint().replace("http://", "");
+    let mut stream = TcpStream::connect(address).expect("the server should listen");
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {}\r\n{kind}\r\nAuthorization: \
+         AWS4-HMAC-SHA256 Credential={key}/20260101/eu-west-1/any/aws4_request, Signature=x\r\n\
+         X-Amz-Security-Token: {token}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("the server should take a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map(|_| answer).unwrap_or_default()
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+/// The text of an element of an answer in XML.
+fn element<'a>(answer: &'a str, name: &str) -> &'a str {
+    let inner = answer.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split("</").next());
+    inner.unwrap_or_else(|| panic!("there is no {name} in {answer}"))
+}
+
+#[test]
+fn a_role_is_assumed_in_the_query_protocol_and_its_session_ends() {
+    let ecs = LocalEcs::start(Settings::fast());
+    let user = ("AKID", "");
+    let form = "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fdeployer&RoleSessionName=gehen-1";
+    let answer = post(&ecs, FORM, form, user);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("content-type: text/xml"), "{answer}");
+    let session = (element(&answer, "AccessKeyId"), element(&answer, "SessionToken"));
+    let arn = "arn:aws:sts::123456789012:assumed-role/deployer/gehen-1";
+    let who = "Action=GetCallerIdentity&Version=2011-06-15";
+    assert_eq!(element(&post(&ecs, FORM, who, session), "Arn"), arn);
+    assert_eq!(element(&post(&ecs, FORM, who, (session.0, "other")), "Code"), "InvalidClientTokenId");
+    let list = "X-Amz-Target: AmazonEC2ContainerServiceV20141113.ListClusters";
+    assert!(post(&ecs, list, "{}", session).starts_with("HTTP/1.1 200"));
+    ecs.settings_mut(|settings| settings.longest_session = Some(Duration::ZERO));
+    let answer = post(&ecs, FORM, form, user);
+    let ended = (element(&answer, "AccessKeyId"), element(&answer, "SessionToken"));
+    let answer = post(&ecs, list, "{}", ended);
+    let expired =
+        r#"{"__type":"ExpiredTokenException","message":"The security token included in the request is expired"}"#;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.ends_with(expired), "{answer}");
+    let answer = post(&ecs, FORM, who, ended);
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("<Code>ExpiredToken</Code>"), "{answer}");
+
+    ecs.refuse_role("arn:aws:iam::123456789012:role/deployer");
+    let answer = post(&ecs, FORM, form, user);
+    let denied = "User: arn:aws:iam::123456789012:user/local is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/deployer";
+    assert!(answer.starts_with("HTTP/1.1 403") && element(&answer, "Message") == denied, "{answer}");
+    assert_eq!(element(&post(&ecs, FORM, "Action=ListUsers", user), "Code"), "InvalidAction");
+    ecs.fault(Fault::on("AssumeRole").throttled());
+    assert_eq!(element(&post(&ecs, FORM, form, user), "Code"), "Throttling");
+
+    let requests = ecs.requests();
+    assert_eq!((requests[0].service_name, requests[0].operation.as_str()), ("sts", "AssumeRole"));
+    assert_eq!(requests[0].body["RoleSessionName"], "gehen-1");
+    assert_eq!(requests[0].identity, "arn:aws:iam::123456789012:user/local");
+    let listed: Vec<_> = requests.iter().filter(|request| request.operation == "ListClusters").collect();
+    assert_eq!((listed[0].identity.as_str(), &listed[0].answer), (arn, &Answer::Ok));
+    assert_eq!(listed[1].answer, Answer::Error("ExpiredTokenException".to_owned()));
+    assert_eq!([listed[0], listed[1]].map(|request| request.caller.as_str()), [session.0, ended.0]);
+}

@@ -11,6 +11,7 @@ use super::{
     registry::Registries,
     render::Lens,
     service::{Service, Status, World},
+    sessions::Sessions,
     task_definition::TaskDefinition,
 };
 use crate::{behaviour::Behaviour, settings::Settings};
@@ -31,7 +32,7 @@ pub(crate) struct Region {
     pub(crate) families: BTreeMap<String, Vec<TaskDefinition>>,
 }
 
-/// Everything that one account has in ECS, and what Amazon ECR holds for it.
+/// Everything that one account has in ECS, what Amazon ECR holds for it, and who may act in it.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) settings: Settings,
@@ -39,6 +40,8 @@ pub(crate) struct Account {
     pub(crate) regions: BTreeMap<String, Region>,
     /// What Amazon ECR holds, in this account and in others.
     pub(crate) registries: Registries,
+    /// The temporary credentials that roles gave.
+    pub(crate) sessions: Sessions,
     pub(crate) ids: Ids,
     pub(crate) now: At,
     /// The model's beginning, in seconds since the epoch.
@@ -53,6 +56,7 @@ impl Account {
             versions: HashMap::new(),
             regions: BTreeMap::new(),
             registries: Registries::default(),
+            sessions: Sessions::default(),
             ids: Ids::new(7),
             now: At::ZERO,
             origin,

@@ -19,6 +19,11 @@ pub(crate) fn ecs(region: &str, resource: &str) -> String {
     format!("arn:{}:ecs:{region}:{ACCOUNT}:{resource}", partition(region))
 }
 
+/// The ARN of the user whose keys live long.
+pub(crate) fn user(region: &str) -> String {
+    format!("arn:{}:iam::{ACCOUNT}:user/local", partition(region))
+}
+
 /// The ARN of a repository of Amazon ECR.
 pub(crate) fn ecr(region: &str, account: &str, repository: &str) -> String {
     format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition(region))

@@ -40,6 +40,12 @@ impl Ids {
         (0..21).map(|_| char::from(LETTERS[(self.number() % 32) as usize])).collect()
     }
 
+    /// So many capital letters and digits, as in access keys.
+    pub(crate) fn key(&mut self, length: usize) -> String {
+        const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        (0..length).map(|_| char::from(LETTERS[(self.number() % 32) as usize])).collect()
+    }
+
     /// A UUID, as events and requests carry.
     pub(crate) fn uuid(&mut self) -> String {
         let (high, low) = (self.number(), self.number());

@@ -15,6 +15,7 @@ pub(crate) mod rollout;
 pub(crate) mod scheduler;
 pub(crate) mod service;
 pub(crate) mod service_deployment;
+pub(crate) mod sessions;
 pub(crate) mod task;
 pub(crate) mod task_definition;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Services and tasks as `DescribeServices` and `DescribeTasks` show them.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -21,6 +23,12 @@ impl Lens<'_> {
     /// A time as the protocol carries it: seconds since the epoch, to the millisecond.
     pub(crate) fn epoch(&self, at: At) -> Value {
         json!(((self.origin + at.as_secs_f64()) * 1000.0).round() / 1000.0)
+    }
+
+    /// A time as the Query protocol carries it, such as `2026-01-01T00:00:00Z`.
+    pub(crate) fn timestamp(&self, at: At) -> Value {
+        let time = UNIX_EPOCH + Duration::from_secs_f64(self.origin + at.as_secs_f64());
+        json!(humantime::format_rfc3339_seconds(time).to_string())
     }
 
     /// A service (`API_Service`).
@@ -59,7 +67,7 @@ impl Lens<'_> {
                 .collect(),
         );
         put("createdAt", self.epoch(service.created));
-        put("createdBy", json!(format!("arn:aws:iam::{}:user/test", arn::ACCOUNT)));
+        put("createdBy", json!(arn::user(&service.region)));
         for (key, value) in [
             ("loadBalancers", json!([])),
             ("serviceRegistries", json!([])),

@@ -119,7 +119,7 @@ impl TaskDefinition {
         let fargate = self.registered.get("networkMode").is_some_and(|mode| mode == "awsvpc");
         shown.insert("compatibilities".to_owned(), if fargate { json!(["EC2", "FARGATE"]) } else { json!(["EC2"]) });
         shown.insert("registeredAt".to_owned(), epoch(self.registered_at));
-        shown.insert("registeredBy".to_owned(), json!(format!("arn:aws:iam::{}:user/test", arn::ACCOUNT)));
+        shown.insert("registeredBy".to_owned(), json!(format!("arn:aws:iam::{}:user/local", arn::ACCOUNT)));
         if let Some(at) = self.deregistered_at {
             shown.insert("deregisteredAt".to_owned(), epoch(at));
         }

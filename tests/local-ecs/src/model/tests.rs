@@ -6,6 +6,7 @@ mod failures;
 mod registry;
 mod rollouts;
 mod service_deployments;
+mod sts;
 mod tasks;
 
 use std::time::Duration;

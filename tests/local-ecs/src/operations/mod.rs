@@ -1,4 +1,4 @@
-//! The operations of the ECS API and of the ECR API, each a function from a request's body to an answer.
+//! The operations of ECS, ECR and STS, each a function from a request's body to an answer.
 
 mod clusters;
 mod create_service;
@@ -7,6 +7,7 @@ mod protection;
 mod registry;
 mod service_deployments;
 mod services;
+pub(crate) mod sts;
 mod tags;
 mod task_definitions;
 mod tasks;
@@ -22,12 +23,13 @@ pub(crate) type Answered = Result<Value, Failure>;
 /// The service of AWS that an operation belongs to, as actions of IAM begin with it.
 pub(crate) fn service_name(operation: &str) -> &'static str {
     match operation {
+        "AssumeRole" | "GetCallerIdentity" => "sts",
         "BatchGetImage" | "DescribePullThroughCacheRules" => "ecr",
         _ => "ecs",
     }
 }
 
-/// Carries out one request.
+/// Carries out one request, of a service other than STS.
 pub(crate) fn dispatch(account: &mut Account, region: &str, operation: &str, body: &Value) -> Answered {
     if !body.is_object() {
         return Err(Failure::new("SerializationException", "The request's body must be a JSON object."));
