@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     model::{arn, failure::Failure},
-    operations,
+    operations::{self, events},
     state::Incoming,
 };
 
@@ -21,6 +21,7 @@ enum Effect {
     None,
     Refused(Failure),
     Answers(Value),
+    FailsEntries(Option<String>, Failure),
 }
 
 /// How often a fault acts.
@@ -52,6 +53,7 @@ pub(crate) enum Verdict {
     DropAfter,
     Pass,
     AnswerInstead(Value),
+    FailEntries { id: Option<String>, failure: Failure },
 }
 
 impl Fault {
@@ -124,6 +126,18 @@ impl Fault {
         Self { effect: Effect::Answers(answer), ..self }
     }
 
+    /// The targets of a `PutTargets` fail for this reason, in an answer with status 200.
+    #[must_use]
+    pub fn fails_entries(self, kind: &str, message: &str) -> Self {
+        Self { effect: Effect::FailsEntries(None, Failure::new(kind, message)), ..self }
+    }
+
+    /// The same, for the target with this id only; the others are put.
+    #[must_use]
+    pub fn fails_entry(self, id: &str, kind: &str, message: &str) -> Self {
+        Self { effect: Effect::FailsEntries(Some(id.to_owned()), Failure::new(kind, message)), ..self }
+    }
+
     /// It acts so many times.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
@@ -154,8 +168,8 @@ impl Fault {
         Self { region: Some(region.to_owned()), ..self }
     }
 
-    /// It acts only on requests about one service (or family, or image repository by the last part of its name), also
-    /// when they only name its service deployments or revisions.
+    /// It acts only on requests about one service (or family, or rule, or image repository by the last part of its
+    /// name), also when they only name its service deployments or revisions.
     #[must_use]
     pub fn about(self, service: &str) -> Self {
         Self { service: Some(service.to_owned()), ..self }
@@ -194,7 +208,8 @@ impl Fault {
         let Some(service) = &self.service else {
             return true;
         };
-        let single = ["service", "serviceName", "family", "repositoryName"].iter().filter_map(|key| body.get(key));
+        let single =
+            ["service", "serviceName", "family", "repositoryName", "Rule"].iter().filter_map(|key| body.get(key));
         let several = body.get("services").and_then(Value::as_array).into_iter().flatten();
         single.chain(several).filter_map(Value::as_str).any(|given| arn::name(given) == service)
             || parts(body).any(|part| arn::owner(part).is_some_and(|(_, owner)| owner == service))
@@ -211,9 +226,12 @@ impl Fault {
             Effect::ResetBefore => Verdict::DropBefore,
             Effect::ResetAfter => Verdict::DropAfter,
             Effect::None => Verdict::Pass,
+            Effect::FailsEntries(id, failure) => Verdict::FailEntries { id: id.clone(), failure: failure.clone() },
             Effect::Answers(answer) => Verdict::AnswerInstead(answer.clone()),
             Effect::Denied => {
                 let named = |key: &str| body.get(key).and_then(Value::as_str);
+                let rule = named("Rule").zip(events::bus(body).ok());
+                let rule = rule.map(|(rule, bus)| events::rule_arn(region, bus, rule));
                 let resource = match (named("service").or_else(|| parts(body).next()), named("repositoryName")) {
                     (Some(arn), _) if arn.starts_with("arn:") => arn.to_owned(),
                     (Some(service), _) => {
@@ -223,7 +241,7 @@ impl Fault {
                     (None, Some(repository)) => {
                         arn::ecr(region, named("registryId").unwrap_or(arn::ACCOUNT), repository)
                     }
-                    (None, None) => "*".to_owned(),
+                    (None, None) => rule.unwrap_or_else(|| "*".to_owned()),
                 };
                 let action = format!("{}:{operation}", operations::service_name(operation));
                 Verdict::Answer(Failure::new(
@@ -300,6 +318,8 @@ mod tests {
             (json!({"serviceRevisionArns": [part("service-revision", "web"), part("service-revision", "api")]}), true),
             (json!({"serviceRevisionArns": [part("service-revision", "web")]}), false),
             (json!({"repositoryName": "team/api"}), true),
+            (json!({"Rule": "api"}), true),
+            (json!({"Rule": "nightly"}), false),
         ] {
             assert_eq!(fault.strike(&request("r", "Any", body.clone()), now).is_some(), is_struck, "{body}");
         }

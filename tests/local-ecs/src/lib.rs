@@ -1,4 +1,4 @@
-//! An ECS on 127.0.0.1, with the parts of ECR and STS that a deploy meets, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
+//! An ECS on 127.0.0.1, with the parts of ECR, EventBridge and STS that a deploy meets, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
 //!
 //! ```
 //! use local_ecs::{LocalEcs, Settings, service};
@@ -18,6 +18,7 @@ mod log;
 mod model;
 mod operations;
 mod query;
+mod rule;
 mod server;
 mod settings;
 mod state;
@@ -30,6 +31,7 @@ pub use faults::Fault;
 pub use local::{LocalEcs, StopCode};
 pub use log::{Answer, Moment, Request};
 pub use model::{events::What, failure::Failure};
+pub use rule::{RuleBuilder, rule};
 pub use settings::{Limits, Settings};
 pub use tls::Certificate;
 pub use view::View;

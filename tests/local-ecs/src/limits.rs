@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{model::At, settings::Limits};
+use crate::{model::At, operations, settings::Limits};
 
 /// What is left in each bucket, per region and group of operations.
 #[derive(Debug, Default)]
@@ -38,6 +38,9 @@ fn bucket(operation: &str) -> Option<(&'static str, f64, f64)> {
         "ListServiceDeployments" | "DescribeServiceDeployments" | "DescribeServiceRevisions" => {
             ("service deployments", 50.0, 20.0)
         }
+        // "Up to 50 requests per second for all CloudWatch Events API operations except PutEvents" (CloudWatch Events
+        // limits, which EventBridge's quotas don't contradict).
+        operation if operations::service_name(operation) == "events" => ("events", 50.0, 50.0),
         _ => return None,
     })
 }

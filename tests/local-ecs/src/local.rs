@@ -24,7 +24,9 @@ use crate::{
         fate::Stop,
         service::{Service, World},
     },
-    operations, server,
+    operations,
+    rule::RuleBuilder,
+    server,
     settings::Settings,
     state::Shared,
     tls::Tls,
@@ -99,6 +101,16 @@ impl LocalEcs {
     pub fn create(&self, service: ServiceBuilder) {
         let made = service.build(&mut self.shared.now().account);
         made.expect("ECS should accept the service that the test describes");
+    }
+
+    /// Makes a rule of EventBridge with its targets.
+    ///
+    /// # Panics
+    ///
+    /// If EventBridge would refuse it.
+    pub fn schedule(&self, rule: RuleBuilder) {
+        let made = rule.build(&mut self.shared.now().account);
+        made.expect("EventBridge should accept the rule that the test describes");
     }
 
     /// The URL that a service answers on, through its load balancer if it has one.
@@ -226,6 +238,18 @@ impl LocalEcs {
     #[must_use]
     pub fn lb_requests(&self, service: &str) -> usize {
         self.view(|view| view.lb_requests(service))
+    }
+
+    /// See [`View::targets`].
+    #[must_use]
+    pub fn targets(&self, rule: &str) -> Vec<Value> {
+        self.view(|view| view.targets(rule))
+    }
+
+    /// See [`View::schedules`].
+    #[must_use]
+    pub fn schedules(&self, rule: &str) -> Vec<String> {
+        self.view(|view| view.schedules(rule))
     }
 
     /// See [`View::moments`].

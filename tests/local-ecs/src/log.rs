@@ -24,7 +24,7 @@ pub struct Request {
     pub at: Instant,
     /// The region in the scope of its signature.
     pub region: String,
-    /// The service of AWS it was for, as actions of IAM begin with it: `ecs`, `ecr` or `sts`.
+    /// The service of AWS it was for, as actions of IAM begin with it: `ecs`, `ecr`, `events` or `sts`.
     pub service_name: &'static str,
     /// The operation's name.
     pub operation: String,
@@ -53,9 +53,10 @@ pub struct Moment {
     pub what: What,
 }
 
-/// The line for a request that changed something, such as `UpdateService api -> api:2`.
+/// The line for a request that changed something, such as `UpdateService api -> api:2`, or
+/// `PutTargets nightly -> report:2`.
 pub(crate) fn write_line(operation: &str, body: &Value) -> Option<String> {
-    let changes = ["Create", "Update", "Delete", "Register", "Deregister", "Tag", "Untag", "Stop", "Put"];
+    let changes = ["Create", "Update", "Delete", "Register", "Deregister", "Tag", "Untag", "Stop", "Put", "Remove"];
     if !changes.iter().any(|verb| operation.starts_with(verb)) {
         return None;
     }
@@ -67,11 +68,24 @@ pub(crate) fn write_line(operation: &str, body: &Value) -> Option<String> {
     if let Some((_, service)) = body.get("serviceDeploymentArn").and_then(Value::as_str).and_then(arn::owner) {
         return Some(format!("{operation} {service}"));
     }
-    let keys = ["family", "service", "serviceName", "clusterName", "task", "resourceArn", "taskDefinition", "cluster"];
+    if let Some(rule) = named("Rule") {
+        let bus = named("EventBusName").filter(|bus| bus != "default").map(|bus| format!("{bus}/")).unwrap_or_default();
+        let targets = body.get("Targets").and_then(Value::as_array).into_iter().flatten();
+        let runs: Vec<&str> = targets.filter_map(task_definition).collect();
+        let runs = if runs.is_empty() { String::new() } else { format!(" -> {}", runs.join(", ")) };
+        return Some(format!("{operation} {bus}{rule}{runs}"));
+    }
+    let keys =
+        ["family", "service", "serviceName", "clusterName", "task", "resourceArn", "taskDefinition", "cluster", "Name"];
     let subject = keys.iter().find_map(|key| named(key)).unwrap_or_default();
     let is_deployed = matches!(operation, "UpdateService" | "CreateService");
     let target = named("taskDefinition").filter(|_| is_deployed).map(|target| format!(" -> {target}"));
     Some(format!("{operation} {subject}{}", target.unwrap_or_default()).trim_end().to_owned())
+}
+
+/// What a target of EventBridge's has ECS run, as `family:revision`.
+pub(crate) fn task_definition(target: &Value) -> Option<&str> {
+    Some(arn::name(target.get("EcsParameters")?.get("TaskDefinitionArn")?.as_str()?))
 }
 
 #[cfg(test)]
@@ -95,6 +109,17 @@ mod tests {
                 json!({"serviceDeploymentArn": "arn:aws:ecs:r:1:service-deployment/c/api/x"}),
                 Some("StopServiceDeployment api"),
             ),
+            (
+                "PutTargets",
+                json!({"Rule": "nightly", "EventBusName": "audit", "Targets": [
+                    {"Id": "a", "EcsParameters": {"TaskDefinitionArn": "arn:aws:ecs:r:1:task-definition/report:2"}},
+                    {"Id": "b"},
+                    {"Id": "c", "EcsParameters": {"TaskDefinitionArn": "arn:aws:ecs:r:1:task-definition/clean"}},
+                ]}),
+                Some("PutTargets audit/nightly -> report:2, clean"),
+            ),
+            ("RemoveTargets", json!({"Rule": "nightly", "Ids": ["a"]}), Some("RemoveTargets nightly")),
+            ("PutRule", json!({"Name": "nightly"}), Some("PutRule nightly")),
             ("DescribeServices", json!({"services": ["api"]}), None),
         ] {
             assert_eq!(write_line(operation, &body).as_deref(), line);

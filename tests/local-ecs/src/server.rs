@@ -1,4 +1,4 @@
-//! The HTTP server: the protocols of ECS, ECR and STS on `POST /`, the load balancer on `/lb/…`.
+//! The HTTP server: the protocols of ECS, ECR, EventBridge and STS on `POST /`, the load balancer on `/lb/…`.
 
 use std::{
     convert::Infallible,
@@ -43,8 +43,11 @@ type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 const TICK: Duration = Duration::from_millis(50);
 
 /// What stands before the operation in `X-Amz-Target`, for each service of AWS.
-const TARGETS: [(&str, &str); 2] =
-    [("ecs", "AmazonEC2ContainerServiceV20141113."), ("ecr", "AmazonEC2ContainerRegistry_V20150921.")];
+const TARGETS: [(&str, &str); 3] = [
+    ("ecs", "AmazonEC2ContainerServiceV20141113."),
+    ("ecr", "AmazonEC2ContainerRegistry_V20150921."),
+    ("events", "AWSEvents."),
+];
 
 /// Serves until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener, mut stop: oneshot::Receiver<()>) -> Result<()> {
@@ -153,6 +156,9 @@ async fn ask(shared: &Shared, incoming: Incoming) -> Result<Result<Value, Failur
         Some(Verdict::DropAfter) => {
             drop(shared.now().carry_out(incoming, Some(Answer::Dropped)));
             return Err(anyhow!("dropped after it took effect"));
+        }
+        Some(Verdict::FailEntries { id, failure }) => {
+            return Ok(shared.now().carry_out_but(incoming, id.as_deref(), &failure));
         }
         Some(Verdict::AnswerInstead(answer)) => {
             drop(shared.now().carry_out(incoming, Some(Answer::Ok)));

@@ -56,6 +56,10 @@ pub struct Settings {
     pub early_success: bool,
     /// The longest that temporary credentials last, whatever was asked for: down to seconds, which STS never gives.
     pub longest_session: Option<Duration>,
+    /// How many targets a rule of EventBridge may have: 5, unless AWS granted more.
+    pub targets_per_rule: usize,
+    /// How many targets a page of `ListTargetsByRule` holds at most; AWS promises no more than that it is up to 100.
+    pub targets_per_page: u32,
     /// The published limits of the API, enforced when present.
     pub limits: Option<Limits>,
 }
@@ -98,6 +102,8 @@ impl Settings {
             system_tags: false,
             early_success: false,
             longest_session: None,
+            targets_per_rule: 5,
+            targets_per_page: 100,
             limits: None,
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     limits::Buckets,
     log::{Answer, Request, write_line},
     model::{account::Account, failure::Failure},
-    operations::{self, sts},
+    operations::{self, events, sts},
     settings::Settings,
 };
 
@@ -121,6 +121,26 @@ impl State {
         };
         self.note(incoming, told.unwrap_or(came_of_it));
         answer
+    }
+
+    /// Carries out a `PutTargets` but for the target with this id, or for all, and says why not.
+    pub(crate) fn carry_out_but(
+        &mut self,
+        incoming: Incoming,
+        id: Option<&str>,
+        why: &Failure,
+    ) -> Result<Value, Failure> {
+        let targets = incoming.body["Targets"].as_array().cloned().unwrap_or_default();
+        let (failed, put): (Vec<Value>, Vec<Value>) =
+            targets.into_iter().partition(|target| id.is_none_or(|id| target["Id"] == id));
+        if !put.is_empty() {
+            let mut rest = incoming.body.clone();
+            rest["Targets"] = Value::Array(put);
+            operations::dispatch(&mut self.account, &incoming.region, &incoming.operation, &rest)?;
+            self.writes.extend(write_line(&incoming.operation, &rest));
+        }
+        self.note(incoming, Answer::Ok);
+        Ok(events::failed_entries(&failed, why))
     }
 
     /// Notes a request and how it was answered.

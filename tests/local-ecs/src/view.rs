@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    log::{Moment, Request},
+    log::{Moment, Request, task_definition},
     model::{service::Service, task::Task},
+    rule::is_called as is_rule,
     state::State,
 };
 
@@ -58,6 +59,31 @@ impl View<'_> {
     pub fn tasks(&self, service: &str) -> Vec<Value> {
         let service = self.service(service);
         service.tasks.iter().map(|task| self.0.account.lens().task(service, task)).collect()
+    }
+
+    /// The targets of a rule as they came; rules go by name, or by `bus/name` or `region/bus/name` where names repeat.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such rule, or more than one: the test asks for the wrong thing.
+    #[must_use]
+    pub fn targets(&self, rule: &str) -> Vec<Value> {
+        let regions = self.0.account.regions.iter();
+        let rules = regions.flat_map(|(region, inner)| inner.buses.rules().map(move |found| (region, found)));
+        let mut found = rules.filter(|(region, (bus, name, _))| is_rule(region, bus, name, rule));
+        let Some((_, (_, _, first))) = found.next() else { panic!("there is no rule `{rule}`") };
+        assert!(found.next().is_none(), "there is more than one rule `{rule}`: say `region/bus/name`");
+        first.targets.clone()
+    }
+
+    /// What a rule's targets have ECS run, as `family:revision`, or as `family` where they name no revision.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::targets`].
+    #[must_use]
+    pub fn schedules(&self, rule: &str) -> Vec<String> {
+        self.targets(rule).iter().filter_map(task_definition).map(str::to_owned).collect()
     }
 
     /// Whether a service is in a steady state: one deployment, all of its tasks running and healthy, no others left.

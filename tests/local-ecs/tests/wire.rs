@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, ecr_image, image, service};
+use local_ecs::{
+    Answer, Behaviour, Fault, Limits, LocalEcs, Settings, StopCode, What, ecr_image, image, rule, service,
+};
 use serde_json::{Value, json};
 
 /// Sends one request and reads all that comes back; a broken connection gives nothing.
@@ -23,6 +25,7 @@ fn try_to_send(ecs: &LocalEcs, head: &str, body: &str) -> io::Result<String> {
     let operation = head.split('#').nth(1).unwrap_or_default();
     let api = match operation {
         "BatchGetImage" | "DescribePullThroughCacheRules" => "AmazonEC2ContainerRegistry_V20150921",
+        "ListTargetsByRule" | "PutTargets" => "AWSEvents",
         _ => "AmazonEC2ContainerServiceV20141113",
     };
     let target = format!("Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {api}.");
@@ -291,6 +294,42 @@ fn a_request_that_is_held_back_is_carried_out_though_the_client_hangs_up() {
     drop(stream);
     assert_eq!(ecs.writes(), [] as [&str; 0]);
     assert!(ecs.wait_until(Duration::from_secs(5), |view| view.writes() == ["UpdateService api"]));
+}
+
+#[test]
+fn rules_are_asked_for_in_the_same_protocol_and_faults_act_on_them() {
+    let ecs = LocalEcs::start(Settings { limits: Some(Limits { used_by_others: 0.99 }), ..Settings::fast() });
+    let queue = json!({"Id": "queue", "Arn": "arn:aws:sqs:eu-west-1:123456789012:jobs"});
+    ecs.schedule(rule("nightly").region("eu-west-1").task("report", "v1").target(queue.clone()));
+    let listed = ask(&ecs, "ListTargetsByRule", &json!({"Rule": "nightly"}));
+    assert!(listed.starts_with("HTTP/1.1 200") && listed.contains("\"Id\":\"queue\""), "{listed}");
+    let mut target = ecs.targets("nightly")[0].clone();
+    target["EcsParameters"]["TaskDefinitionArn"] = json!("arn:aws:ecs:eu-west-1:123456789012:task-definition/report:2");
+    let put = json!({"Rule": "nightly", "Targets": [target, queue]});
+
+    ecs.fault(Fault::on("PutTargets").about("nightly").denied());
+    let denied = "not authorized to perform: events:PutTargets on resource: arn:aws:events:eu-west-1:123456789012:rule/nightly because";
+    assert!(ask(&ecs, "PutTargets", &put).contains(denied));
+    let failed = |id: &str| {
+        format!(r#"{{"TargetId":"{id}","ErrorCode":"ConcurrentModificationException","ErrorMessage":"Busy."}}"#)
+    };
+    ecs.fault(Fault::on("PutTargets").fails_entries("ConcurrentModificationException", "Busy."));
+    let answer = ask(&ecs, "PutTargets", &put);
+    let all = format!(r#"{{"FailedEntryCount":2,"FailedEntries":[{},{}]}}"#, failed("report"), failed("queue"));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&all), "{answer}");
+    assert_eq!((ecs.writes(), ecs.schedules("nightly")), (vec![], vec!["report:1".to_owned()]));
+    ecs.fault(Fault::on("PutTargets").fails_entry("queue", "ConcurrentModificationException", "Busy."));
+    let answer = ask(&ecs, "PutTargets", &put);
+    assert!(answer.contains(r#""FailedEntryCount":1"#) && answer.contains(&failed("queue")), "{answer}");
+    assert_eq!(ecs.writes(), ["PutTargets nightly -> report:2"]);
+    assert_eq!(ecs.schedules("eu-west-1/default/nightly"), ["report:2"]);
+
+    let asked = |operation: &str| ecs.requests().into_iter().filter(|request| request.operation == operation).count();
+    assert_eq!((asked("ListTargetsByRule"), asked("PutTargets")), (1, 3));
+    let names: Vec<_> = ecs.requests().iter().map(|request| request.service_name).collect();
+    assert_eq!(names, ["events"; 4]);
+    let is_throttled = || ask(&ecs, "ListTargetsByRule", &json!({"Rule": "nightly"})).contains("ThrottlingException");
+    assert!((0..10).any(|_| is_throttled()), "another token comes only after two seconds");
 }
 
 /// Posts a body, with the key and the token that sign it.

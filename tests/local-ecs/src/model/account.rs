@@ -10,6 +10,7 @@ use super::{
     ids::Ids,
     registry::Registries,
     render::Lens,
+    schedule::Buses,
     service::{Service, Status, World},
     sessions::Sessions,
     task_definition::TaskDefinition,
@@ -30,6 +31,8 @@ pub(crate) struct Region {
     pub(crate) clusters: BTreeMap<String, Cluster>,
     /// The revisions of each family, oldest first.
     pub(crate) families: BTreeMap<String, Vec<TaskDefinition>>,
+    /// Amazon EventBridge's event buses.
+    pub(crate) buses: Buses,
 }
 
 /// Everything that one account has in ECS, what Amazon ECR holds for it, and who may act in it.

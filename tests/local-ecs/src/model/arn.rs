@@ -19,6 +19,11 @@ pub(crate) fn ecs(region: &str, resource: &str) -> String {
     format!("arn:{}:ecs:{region}:{ACCOUNT}:{resource}", partition(region))
 }
 
+/// The ARN of a resource of EventBridge, such as `rule/nightly`.
+pub(crate) fn events(region: &str, resource: &str) -> String {
+    format!("arn:{}:events:{region}:{ACCOUNT}:{resource}", partition(region))
+}
+
 /// The ARN of the user whose keys live long.
 pub(crate) fn user(region: &str) -> String {
     format!("arn:{}:iam::{ACCOUNT}:user/local", partition(region))

@@ -37,10 +37,10 @@ impl Failure {
         Self::new("ServiceNotFoundException", "Service not found.")
     }
 
-    /// The HTTP status that goes with it: 500 for `ServerException`, 400 otherwise (`CommonErrors`).
+    /// The HTTP status that goes with it: 500 for what is no fault of the client, 400 otherwise (`CommonErrors`).
     pub(crate) fn status(&self) -> u16 {
         match self.kind.as_str() {
-            "ServerException" | "InternalFailure" => 500,
+            "ServerException" | "InternalException" | "InternalFailure" => 500,
             "ServiceUnavailable" => 503,
             _ => 400,
         }

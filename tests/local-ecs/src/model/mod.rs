@@ -12,6 +12,7 @@ pub(crate) mod ids;
 pub(crate) mod registry;
 pub(crate) mod render;
 pub(crate) mod rollout;
+pub(crate) mod schedule;
 pub(crate) mod scheduler;
 pub(crate) mod service;
 pub(crate) mod service_deployment;

@@ -2,6 +2,7 @@
 
 mod api;
 mod blue_green;
+mod events;
 mod failures;
 mod registry;
 mod rollouts;

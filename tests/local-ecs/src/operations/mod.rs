@@ -1,7 +1,8 @@
-//! The operations of ECS, ECR and STS, each a function from a request's body to an answer.
+//! The operations of ECS, ECR, EventBridge and STS, each a function from a request's body to an answer.
 
 mod clusters;
 mod create_service;
+pub(crate) mod events;
 mod parameters;
 mod protection;
 mod registry;
@@ -24,6 +25,8 @@ pub(crate) type Answered = Result<Value, Failure>;
 pub(crate) fn service_name(operation: &str) -> &'static str {
     match operation {
         "AssumeRole" | "GetCallerIdentity" => "sts",
+        "CreateEventBus" | "DeleteRule" | "DescribeRule" | "ListTargetsByRule" | "PutRule" | "PutTargets"
+        | "RemoveTargets" => "events",
         "BatchGetImage" | "DescribePullThroughCacheRules" => "ecr",
         _ => "ecs",
     }
@@ -63,6 +66,13 @@ pub(crate) fn dispatch(account: &mut Account, region: &str, operation: &str, bod
         "StopServiceDeployment" => service_deployments::stop(account, region, body),
         "BatchGetImage" => registry::batch_get_image(account, region, body),
         "DescribePullThroughCacheRules" => registry::describe_pull_through_cache_rules(account, region, body),
+        "CreateEventBus" => events::create_event_bus(account, region, body),
+        "PutRule" => events::put_rule(account, region, body),
+        "DescribeRule" => events::describe_rule(account, region, body),
+        "DeleteRule" => events::delete_rule(account, region, body),
+        "ListTargetsByRule" => events::list_targets(account, region, body),
+        "PutTargets" => events::put_targets(account, region, body),
+        "RemoveTargets" => events::remove_targets(account, region, body),
         _ => Err(Failure::new("UnknownOperationException", format!("Unknown operation {operation}."))),
     }
 }
