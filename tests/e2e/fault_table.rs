@@ -194,7 +194,9 @@ fn every_deploy_ends_as_it_would_without_the_fault() {
     // On a machine that is slow for a moment, what is to be asked for once may be over before it is asked for.
     for _ in 0..3 {
         let missed: Vec<_> = pairs().filter(|pair| !struck.lock().expect("as above").contains(pair)).collect();
-        missed.into_iter().for_each(|pair| tell_under(pair, Story::Good));
+        for pair in missed {
+            tell_under(pair, Story::Good);
+        }
     }
     let (struck, wrong) = (struck.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
     let missed: Vec<_> = pairs().filter(|pair| !struck.contains(pair)).collect();
