@@ -61,7 +61,8 @@ fn end(end: &End<'_>) -> ExitCode {
 fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
     let config = config::load(&request.path)?;
     let services = &config.services;
-    report::begins(services.iter().map(|service| service.name.as_str()), &request.version);
+    let names = services.iter().map(|service| service.name.as_str());
+    report::begins(names, &request.version, config.parallel == 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let code = runtime.block_on(async {

@@ -5,6 +5,7 @@
 
 mod conclusion;
 mod events;
+mod github;
 mod json;
 mod lines;
 mod progress;
@@ -21,7 +22,7 @@ use tracing::Level;
 
 pub use events::{Event, Phase, url};
 
-use self::{conclusion::Conclusion, progress::Board};
+use self::{conclusion::Conclusion, github::Github, progress::Board};
 use crate::{
     cli::LogFormat,
     git_sha::GitSha,
@@ -34,6 +35,7 @@ struct Report {
     format: LogFormat,
     since: Instant,
     board: Arc<Mutex<Board>>,
+    github: Option<Github>,
 }
 
 static REPORT: OnceLock<Report> = OnceLock::new();
@@ -44,7 +46,12 @@ fn report() -> &'static Report {
 
 impl Report {
     fn new(format: LogFormat) -> Self {
-        Self { format, since: Instant::now(), board: Arc::default() }
+        Self { format, since: Instant::now(), board: Arc::default(), github: None }
+    }
+
+    /// Where commands to GitHub Actions may stand between the lines: JSON is nothing but JSON.
+    fn commands(&self) -> Option<&Github> {
+        self.github.as_ref().filter(|_| self.format == LogFormat::Text)
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -53,21 +60,27 @@ impl Report {
 }
 
 /// Begins to tell, in the form that was asked for and the way that suits where stderr leads. This is where the
-/// environment is read: RUST_LOG, NO_COLOR and TERM.
+/// environment is read: RUST_LOG, NO_COLOR, TERM, GITHUB_ACTIONS and GITHUB_STEP_SUMMARY.
 pub fn start(format: LogFormat) {
-    let _ = REPORT.set(Report::new(format));
+    let _ = REPORT.set(Report { github: Github::find(), ..Report::new(format) });
     lines::start(format);
 }
 
-/// Says which services are to be deployed, and what to them.
-pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha) {
+/// Says which services are to be deployed, what to them, and whether one after another.
+pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha, one_at_a_time: bool) {
     report().board().begins(services, version);
+    if let Some(github) = &report().github {
+        github.one_at_a_time(one_at_a_time);
+    }
 }
 
 /// Tells what happened to `service`.
 pub fn say(service: &str, event: &Event<'_>) {
     let report = report();
     let phase = report.board().hear(service, event);
+    if let Some(github) = report.commands() {
+        write(&github.around(service, event));
+    }
     let fields = || json::fields(event);
     tell(event.level(), service, phase, json::name(event), fields, format_args!("{event}"));
 }
@@ -110,6 +123,17 @@ fn tell(
 /// Tells how the run ended. These lines are always printed, and they are the last.
 pub fn end(end: &End<'_>) {
     let report = report();
+    if let Some(github) = report.commands() {
+        write(&github.close());
+    }
+    let summarised = report.github.as_ref().map(|github| (github.summarise(end, &report.board()), github.place()));
+    if let Some((Err(error), place)) = summarised {
+        let message = format_args!("cannot write the step summary to {place}: {error}");
+        tell(Level::WARN, "", Phase::End, "step_summary_failed", || json!({}), message);
+    }
+    if report.commands().is_some() {
+        write(&github::annotations(end));
+    }
     let lines: Vec<_> = match report.format {
         LogFormat::Text => last_lines(end).iter().map(|line| escape(line)).collect(),
         LogFormat::Json => {
@@ -175,6 +199,9 @@ pub fn conclusion(ended: &crate::outcome::Ended) -> String {
 
 /// Writes whole lines to stderr as they are. A stderr that is closed is no reason to stop.
 fn write(lines: &str) {
+    if lines.is_empty() {
+        return;
+    }
     let _ = std::io::stderr().lock().write_all(lines.as_bytes());
 }
 

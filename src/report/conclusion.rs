@@ -115,7 +115,6 @@ impl<'a> Conclusion<'a> {
     }
 
     /// What runs now, in words.
-    #[expect(dead_code, reason = "the step summary is to say it")]
     pub fn now(&self) -> String {
         now(self.ended)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::Write as _, time::Duration};
 use local_ecs::{Behaviour, Fault, LocalEcs, image, service};
 use serde_json::{Value, json};
 
-use crate::support::{NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with_url, kill, rude_server, steady};
+use crate::support::{Gehen, NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with_url, kill, rude_server, steady};
 
 /// The lines of a run that was asked for JSON: each is an object with the keys that every line has, nothing else was
 /// printed, and the last is the summary, whose exit code is the run's.
@@ -262,4 +262,97 @@ fn a_wait_is_heard_of_every_thirty_seconds() {
     let message = heartbeat["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("still waiting, 30 s gone, up to 4 min "), "{message}");
     assert!(message.contains(&format!(" left: the url shows {OLD}; 0 of 2 tasks run api:2")), "{message}");
+}
+
+/// A run in GitHub Actions: what it printed, and what it wrote into the step's summary.
+fn in_github(gehen: Gehen, arguments: &[&str]) -> (Run, String) {
+    let place = gehen.place_of("summary.md");
+    let gehen = gehen.with_file("summary.md", "before\n").with("GITHUB_ACTIONS", "true");
+    let gehen = gehen.with("GITHUB_STEP_SUMMARY", &place);
+    let run = gehen.run(arguments);
+    (run, std::fs::read_to_string(place).expect("the summary can be read"))
+}
+
+#[test]
+fn github_folds_each_service_and_annotates_the_failure() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    ecs.version(NEW, Behaviour::ImageMissing);
+    let (run, summary) = in_github(gehen_yml(&ecs, "", &["api", "web"]), &["-gitsha", NEW]);
+    run.exits(1);
+    let lines: Vec<_> = run.stderr.lines().collect();
+    let at =
+        |line: &str| lines.iter().position(|said| said.contains(line)).unwrap_or_else(|| panic!("{line}? {run:?}"));
+    let order = [
+        at("web: runs web:1"),
+        at("::group::api"),
+        at("api: registered api:2"),
+        at("::endgroup::"),
+        at("api: error: failed after"),
+        at("api: warning: rolling back"),
+        at("::error title=gehen%3A api::ROLLED BACK to api:1 (01d0000) in "),
+        lines.len() - 3,
+    ];
+    assert!(order.is_sorted(), "{order:?}: {}", run.stderr);
+    assert!(lines[lines.len() - 3].starts_with("api: ROLLED BACK"), "{}", run.stderr);
+    let annotations: Vec<_> = lines.iter().filter(|line| line.starts_with("::error")).collect();
+    let [annotation] = annotations[..] else { panic!("{annotations:?}") };
+    assert!(annotation.contains("%0Awhy: ") && annotation.contains("CannotPullContainerError"), "{annotation}");
+    assert!(!run.stderr.contains("::group::web"), "{}", run.stderr);
+
+    let rows: Vec<_> = summary.lines().collect();
+    assert_eq!(rows[..4], ["before", "### gehen: ae30000 1 rolled back, 1 not touched", "", rows[3]], "{summary}");
+    assert_eq!(rows[3], "| service | outcome | version | what runs now | time | reason |");
+    let api = "| api | rolled back | ae30000 | now run 2 tasks of api&#58;1 (01d0000) | ";
+    assert!(rows[5].starts_with(api) && rows[5].contains("CannotPullContainerError&#58;"), "{summary}");
+    let web = "| web | not touched | ae30000 | now run 2 tasks of web&#58;1 (01d0000) | 0 s | the run ended before its turn |";
+    assert_eq!(rows[6], web);
+}
+
+#[test]
+fn github_is_told_of_what_keeps_a_run_from_beginning() {
+    let ecs = local("api");
+    ecs.fault(Fault::on("DescribeTaskDefinition").denied());
+    let (run, summary) = in_github(gehen_yml(&ecs, "", &["api"]), &["-gitsha", NEW]);
+    run.exits(1).says("::error title=gehen%3A api::").says("%0Ahint: ");
+    assert!(summary.contains("| api | not touched | ae30000 |  |  | "), "{summary}");
+    let (run, summary) = in_github(gehen_yml(&ecs, "", &["api"]), &["-gitsha", NEW, "-path", "missing.yml"]);
+    run.exits(1).says("::error title=gehen::cannot read missing.yml").says("\nerror: cannot read missing.yml");
+    assert!(summary.contains("cannot read missing.yml"), "{summary}");
+}
+
+#[test]
+fn github_gets_a_summary_but_no_commands_where_json_is_asked_for() {
+    let ecs = local("api");
+    ecs.version(NEW, Behaviour::ImageMissing);
+    let (run, summary) = in_github(gehen_yml(&ecs, "", &["api"]), &JSON);
+    run.exits(1).never_says("\n::");
+    lines(&run);
+    assert!(summary.contains("| api | rolled back |"), "{summary}");
+}
+
+#[test]
+fn a_step_summary_that_cannot_be_written_is_a_warning() {
+    let ecs = local("api");
+    let gehen = gehen_yml(&ecs, "", &["api"]).with("GITHUB_ACTIONS", "true").with("GITHUB_STEP_SUMMARY", "/no/where");
+    let run = gehen.deploy(NEW);
+    run.exits(0).says("warning: cannot write the step summary to /no/where: ").ends("api", "DEPLOYED");
+    run.says("::group::api\n").never_says("::error");
+    let run = gehen.run(&JSON);
+    run.exits(0);
+    assert_eq!(lines(&run).iter().filter(|line| line["event"] == "step_summary_failed").count(), 1);
+}
+
+#[test]
+fn elsewhere_there_are_no_commands_to_github() {
+    let ecs = local("api");
+    ecs.version(NEW, Behaviour::ImageMissing);
+    for (value, expected) in [("TRUE", false), ("1", false), ("", false), ("true", true)] {
+        let gehen = gehen_yml(&ecs, "", &["api"]);
+        let place = gehen.place_of("summary.md");
+        let gehen = gehen.with("GITHUB_ACTIONS", value).with("GITHUB_STEP_SUMMARY", &place);
+        let run = gehen.deploy(NEW);
+        run.exits(1);
+        let found = run.stderr.contains("::error") || std::fs::exists(&place).unwrap_or(true);
+        assert_eq!(found, expected, "{value}: {}", run.stderr);
+    }
 }

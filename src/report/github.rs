@@ -1,0 +1,227 @@
+//! What GitHub Actions shows beside the log: a folded group per service, annotations, and the step's summary.
+//!
+//! The commands go to stderr like the lines that they fold: the runner reads both streams of a step.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use tracing::Level;
+
+use super::{Conclusion, Event, progress::Board, verdict};
+use crate::{
+    outcome::End,
+    text::{duration, escape, excerpt},
+};
+
+/// A run in GitHub Actions.
+pub struct Github {
+    /// The file that the summary of the step is appended to.
+    step_summary: Option<PathBuf>,
+    /// Whether the lines of one service follow one another, so that they can be folded.
+    folds: AtomicBool,
+    /// Whether a group is open.
+    is_open: AtomicBool,
+}
+
+impl Github {
+    /// This run, if it is one in GitHub Actions.
+    pub fn find() -> Option<Self> {
+        let is_github = env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+        is_github.then(|| Self {
+            step_summary: env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()).map(PathBuf::from),
+            folds: AtomicBool::default(),
+            is_open: AtomicBool::default(),
+        })
+    }
+
+    /// Takes note of whether one service is deployed after another.
+    pub fn one_at_a_time(&self, is_so: bool) {
+        self.folds.store(is_so, Ordering::Relaxed);
+    }
+
+    /// The commands that go before an event's line: a group is open from a service's begin until just before it ends, so
+    /// that how it ended is seen where the group is folded.
+    pub fn around(&self, service: &str, event: &Event<'_>) -> String {
+        match event {
+            Event::Begins if self.folds.load(Ordering::Relaxed) => {
+                let before = self.close();
+                self.is_open.store(true, Ordering::Relaxed);
+                before + &command("group", None, service)
+            }
+            Event::Ended { .. } => self.close(),
+            _ => String::new(),
+        }
+    }
+
+    /// The command that ends the group that is open, if one is.
+    pub fn close(&self) -> String {
+        let is_open = self.is_open.swap(false, Ordering::Relaxed);
+        if is_open { command("endgroup", None, "") } else { String::new() }
+    }
+
+    /// Appends to the summary of the step how the run ended.
+    pub fn summarise(&self, end: &End<'_>, board: &Board) -> io::Result<()> {
+        let Some(path) = &self.step_summary else { return Ok(()) };
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(summary(end, board).as_bytes())
+    }
+
+    /// Where the summary goes, for people.
+    pub fn place(&self) -> String {
+        self.step_summary.as_ref().map(|path| excerpt(&path.display().to_string())).unwrap_or_default()
+    }
+}
+
+/// The annotations: one for each failure, and a milder one for what was not drained.
+pub fn annotations(end: &End<'_>) -> String {
+    let one = |kind, service: &str, message: &str| command(kind, Some(&format!("gehen: {service}")), message);
+    match end {
+        End::Planned => String::new(),
+        End::Services(ended) => {
+            let annotation = |service: &str, conclusion: Conclusion<'_>| match (conclusion.level(), conclusion.word()) {
+                (Level::ERROR, _) => one("error", service, &conclusion.to_string()),
+                (_, "undetermined") => one("warning", service, &conclusion.to_string()),
+                _ => String::new(),
+            };
+            ended.iter().map(|ended| annotation(&ended.service, Conclusion::of(ended))).collect()
+        }
+        End::Problems(problems) => {
+            let text = |what: &str, hint: Option<&str>| match hint {
+                Some(hint) => format!("{}\nhint: {hint}", excerpt(what)),
+                None => excerpt(what),
+            };
+            let text =
+                problems.iter().map(|(service, problem)| (service, text(&problem.what, problem.hint.as_deref())));
+            text.map(|(service, message)| one("error", service, &message)).collect()
+        }
+        End::Cancelled(_) | End::Abandoned | End::Error(_) => command("error", Some("gehen"), &verdict(end)),
+    }
+}
+
+/// One workflow command, on a line of its own. `%`, CR and LF are escaped as the runner expects, in the title `:` and `,`
+/// as well (ActionCommand.cs).
+fn command(name: &str, title: Option<&str>, message: &str) -> String {
+    let message: Vec<_> = message.lines().map(escape).collect();
+    let message = message.join("\n").replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let title = title.map(|title| escape(title).replace('%', "%25").replace(':', "%3A").replace(',', "%2C"));
+    let title = title.map(|title| format!(" title={title}")).unwrap_or_default();
+    format!("::{name}{title}::{message}\n")
+}
+
+/// The summary of the step, in Markdown.
+fn summary(end: &End<'_>, board: &Board) -> String {
+    let mut text = format!("### gehen: {}\n\n", markdown(&format!("{} {}", board.version(), verdict(end))));
+    let rows = rows(end, board);
+    if !rows.is_empty() {
+        text += "| service | outcome | version | what runs now | time | reason |\n|---|---|---|---|---|---|\n";
+    }
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.map(|cell| markdown(&cell)).join(" | "));
+    }
+    text + "\n"
+}
+
+fn rows(end: &End<'_>, board: &Board) -> Vec<[String; 6]> {
+    let version = || board.version().to_owned();
+    match end {
+        End::Services(ended) => {
+            let row = |service: &str, took, conclusion: Conclusion<'_>| {
+                let outcome = conclusion.word().replace('_', " ");
+                let why = [conclusion.why.as_deref(), conclusion.by_hand.as_deref()].into_iter().flatten();
+                let why: Vec<_> = why.chain(conclusion.warnings.iter().map(String::as_str)).collect();
+                [service.to_owned(), outcome, version(), conclusion.now(), duration(took), why.join("\n")]
+            };
+            ended.iter().map(|ended| row(&ended.service, ended.took, Conclusion::of(ended))).collect()
+        }
+        End::Problems(problems) => {
+            let row = |service: &str| {
+                let of_it = problems.iter().filter(|(of, _)| of == service).map(|(_, problem)| problem);
+                let reasons: Vec<_> = of_it.map(|problem| problem.what.as_str()).collect();
+                untouched(service, version(), reasons.join("\n"))
+            };
+            board.services().map(|(service, _)| row(service)).collect()
+        }
+        End::Planned | End::Cancelled(_) => {
+            board.services().map(|(service, _)| untouched(service, version(), String::new())).collect()
+        }
+        End::Abandoned | End::Error(_) => Vec::new(),
+    }
+}
+
+fn untouched(service: &str, version: String, reason: String) -> [String; 6] {
+    [service.to_owned(), "not touched".to_owned(), version, String::new(), String::new(), reason]
+}
+
+/// Text for a cell of a table in Markdown: nothing in it is markup, or HTML, or ends the cell.
+fn markdown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for (index, line) in text.trim().lines().enumerate() {
+        if index > 0 {
+            shown += "<br>";
+        }
+        for character in escape(line).chars() {
+            if character.is_ascii_punctuation() && !".,-/()'".contains(character) {
+                let _ = write!(shown, "&#{};", u32::from(character));
+            } else {
+                shown.push(character);
+            }
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_one_line_that_the_runner_reads_back() {
+        for (title, message, line) in [
+            (None, "api", "::error::api\n"),
+            (None, "50 % of\r\nit: a, b", "::error::50 %25 of%0Ait: a, b\n"),
+            (Some("gehen: a,b%"), "x", "::error title=gehen%3A a%2Cb%25::x\n"),
+            (Some("a\nb"), "\u{1b}[2J", "::error title=a\\u{a}b::\\u{1b}[2J\n"),
+            (None, "a\n::set-env::b", "::error::a%0A\\u{3a}:set-env::b\n"),
+            (None, "##[error]x", "::error::#\\u{23}[error]x\n"),
+        ] {
+            assert_eq!(command("error", title, message), line);
+        }
+    }
+
+    #[test]
+    fn services_fold_only_where_one_follows_another() {
+        let folded = |one_at_a_time: bool| {
+            let github =
+                Github { step_summary: None, folds: AtomicBool::new(one_at_a_time), is_open: AtomicBool::default() };
+            let first = github.around("api", &Event::Begins);
+            first
+                + &github.around("api", &Event::Live { how: "" })
+                + &github.around("web", &Event::Begins)
+                + &github.close()
+        };
+        assert_eq!(folded(true), "::group::api\n::endgroup::\n::group::web\n::endgroup::\n");
+        assert_eq!(folded(false), "");
+    }
+
+    #[test]
+    fn nothing_from_outside_is_markup_in_the_summary() {
+        for (text, shown) in [
+            ("2 tasks of api-x/2 (900d111), now", "2 tasks of api-x/2 (900d111), now"),
+            ("a|b", "a&#124;b"),
+            ("`a` *b* _c_ ~d~", "&#96;a&#96; &#42;b&#42; &#95;c&#95; &#126;d&#126;"),
+            ("<img src=x>&amp;", "&#60;img src&#61;x&#62;&#38;amp&#59;"),
+            ("[a](b) ![c](d)", "&#91;a&#93;(b) &#33;&#91;c&#93;(d)"),
+            ("https://x @a #1 \\|", "https&#58;//x &#64;a &#35;1 &#92;&#124;"),
+            ("one\ntwo\r\nthree\n", "one<br>two<br>three"),
+            ("a\u{1b}\u{2028}b", "a&#92;u&#123;1b&#125;&#92;u&#123;2028&#125;b"),
+        ] {
+            assert_eq!(markdown(text), shown);
+        }
+    }
+}
