@@ -8,6 +8,7 @@ mod events;
 mod github;
 mod json;
 mod lines;
+mod live;
 mod progress;
 
 use std::{
@@ -22,7 +23,7 @@ use tracing::Level;
 
 pub use events::{Event, Phase, url};
 
-use self::{conclusion::Conclusion, github::Github, progress::Board};
+use self::{conclusion::Conclusion, github::Github, live::Live, progress::Board};
 use crate::{
     cli::LogFormat,
     git_sha::GitSha,
@@ -36,6 +37,8 @@ struct Report {
     since: Instant,
     board: Arc<Mutex<Board>>,
     github: Option<Github>,
+    /// The live lines, once there may be some; where stderr is a terminal, and the log a text that stays as it is.
+    live: OnceLock<Live>,
 }
 
 static REPORT: OnceLock<Report> = OnceLock::new();
@@ -46,7 +49,7 @@ fn report() -> &'static Report {
 
 impl Report {
     fn new(format: LogFormat) -> Self {
-        Self { format, since: Instant::now(), board: Arc::default(), github: None }
+        Self { format, since: Instant::now(), board: Arc::default(), github: None, live: OnceLock::new() }
     }
 
     /// Where commands to GitHub Actions may stand between the lines: JSON is nothing but JSON.
@@ -68,9 +71,12 @@ pub fn start(format: LogFormat) {
 
 /// Says which services are to be deployed, what to them, and whether one after another.
 pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha, one_at_a_time: bool) {
-    report().board().begins(services, version);
-    if let Some(github) = &report().github {
+    let report = report();
+    report.board().begins(services, version);
+    if let Some(github) = &report.github {
         github.one_at_a_time(one_at_a_time);
+    } else if report.format == LogFormat::Text && lines::is_terminal() {
+        report.live.get_or_init(|| Live::start(Arc::clone(&report.board), lines::is_colourful()));
     }
 }
 
@@ -80,6 +86,9 @@ pub fn say(service: &str, event: &Event<'_>) {
     let phase = report.board().hear(service, event);
     if let Some(github) = report.commands() {
         write(&github.around(service, event));
+    }
+    if matches!(event, Event::StillWaits { .. }) && report.live.get().is_some() {
+        return; // The live line says it all the time.
     }
     let fields = || json::fields(event);
     tell(event.level(), service, phase, json::name(event), fields, format_args!("{event}"));
@@ -123,6 +132,9 @@ fn tell(
 /// Tells how the run ended. These lines are always printed, and they are the last.
 pub fn end(end: &End<'_>) {
     let report = report();
+    if let Some(live) = report.live.get() {
+        live.end();
+    }
     if let Some(github) = report.commands() {
         write(&github.close());
     }
@@ -197,12 +209,16 @@ pub fn conclusion(ended: &crate::outcome::Ended) -> String {
     Conclusion::of(ended).to_string()
 }
 
-/// Writes whole lines to stderr as they are. A stderr that is closed is no reason to stop.
+/// Writes whole lines to stderr as they are, above the live ones. A stderr that is closed is no reason to stop.
 fn write(lines: &str) {
-    if lines.is_empty() {
-        return;
+    let write = || {
+        let _ = std::io::stderr().lock().write_all(lines.as_bytes());
+    };
+    match report().live.get() {
+        _ if lines.is_empty() => {}
+        Some(live) => live.above(write),
+        None => write(),
     }
-    let _ = std::io::stderr().lock().write_all(lines.as_bytes());
 }
 
 /// Writes the result that a script reads to stdout, if anybody still listens.

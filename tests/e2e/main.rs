@@ -2,6 +2,8 @@
 
 mod readme;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 
 mod by_ecs;
 mod config;

@@ -116,14 +116,14 @@ impl Gehen {
     /// As [`Self::start`], with a terminal as stdin. The terminal is the other end, to be kept until the run ends.
     #[cfg(target_os = "linux")]
     pub fn start_at_terminal(&self, arguments: &[&str]) -> (Running, std::os::fd::OwnedFd) {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be had");
-        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("the terminal can be unlocked");
-        let name = ptsname(&terminal, Vec::new()).expect("the terminal has a name");
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
-        let stdin = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).expect("the terminal can be opened");
+        let (terminal, stdin) = crate::terminal::open();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gehen"));
         (self.spawn_with(command.args(arguments), stdin.into()), terminal)
+    }
+
+    /// Readies `command` to run as gehen does in this story.
+    pub fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.current_dir(self.folder.path()).env_clear().envs(self.environment.iter().cloned())
     }
 
     fn spawn(&self, command: &mut Command) -> Running {
@@ -132,10 +132,8 @@ impl Gehen {
 
     fn spawn_with(&self, command: &mut Command, stdin: Stdio) -> Running {
         let since = Instant::now();
-        let child = command
-            .current_dir(self.folder.path())
-            .env_clear()
-            .envs(self.environment.iter().cloned())
+        let child = self
+            .prepare(command)
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -287,11 +285,7 @@ impl Gehen {
             drop(reader);
             writer
         };
-        Command::new(env!("CARGO_BIN_EXE_gehen"))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_clear()
-            .envs(self.environment.iter().cloned())
+        self.prepare(Command::new(env!("CARGO_BIN_EXE_gehen")).args(arguments))
             .stdin(Stdio::null())
             .stdout(closed())
             .stderr(closed())

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, io::Write as _, time::Duration};
 
-use local_ecs::{Behaviour, Fault, LocalEcs, image, service};
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, image, service};
 use serde_json::{Value, json};
 
-use crate::support::{Gehen, NEW, OLD, Run, SHORT, ecs, gehen_yml, gehen_yml_with_url, kill, rude_server, steady};
+use crate::support::{
+    Gehen, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, kill, rude_server, steady,
+};
 
 /// The lines of a run that was asked for JSON: each is an object with the keys that every line has, nothing else was
 /// printed, and the last is the summary, whose exit code is the run's.
@@ -354,5 +356,143 @@ fn elsewhere_there_are_no_commands_to_github() {
         run.exits(1);
         let found = run.stderr.contains("::error") || std::fs::exists(&place).unwrap_or(true);
         assert_eq!(found, expected, "{value}: {}", run.stderr);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod on_a_terminal {
+    use super::*;
+    use crate::terminal::InTerminal;
+
+    const CTRL_C: &[u8] = b"\x03";
+
+    /// gehen.yml for `api`, which never gets live, on a terminal that can do more than print.
+    fn never_live(ecs: &LocalEcs) -> Gehen {
+        ecs.version(NEW, Behaviour::NeverStarts);
+        gehen_yml(ecs, "", &["api"]).with("TERM", "xterm-256color")
+    }
+
+    /// Whether `line` is whole: a line of the log, or one of the last ones.
+    fn is_whole(line: &str) -> bool {
+        line.starts_with("20")
+            || ["ROLL", "why:", "DEPLOYED"].iter().any(|end| line.starts_with(&format!("api: {end}")))
+    }
+
+    /// The live line, if the last row of the screen is one, no other row is, and it doesn't show the first second: it must
+    /// have been drawn more than once.
+    fn live_line(rows: &[String]) -> Option<&str> {
+        let (last, log) = rows.split_last()?;
+        let is_live = |row: &str| row.starts_with("api: deploy check") && !row.starts_with("api: deploy check 0 s");
+        (is_live(last) && !log.iter().any(|row| row.starts_with("api: deploy ch"))).then_some(last)
+    }
+
+    /// Waits for the live line, presses Ctrl-C, and checks that nothing but whole lines is left.
+    #[track_caller]
+    fn cancels_cleanly(run: InTerminal) -> String {
+        run.until(|rows| live_line(rows).is_some());
+        run.types(CTRL_C);
+        let (code, lines, bytes) = run.wait();
+        assert_eq!(code, Some(1));
+        assert!(lines.iter().all(|line| is_whole(line)), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("Z api: error: cancelled by SIGINT after ")), "{lines:#?}");
+        assert_eq!(lines.last().map(String::as_str), Some("api: why: the run was cancelled by SIGINT"), "{lines:#?}");
+        bytes
+    }
+
+    #[test]
+    fn a_live_line_below_the_log_says_how_far_a_service_is_and_goes_away() {
+        let ecs = local("api");
+        let run = InTerminal::start(never_live(&ecs), (50, 100), &["-gitsha", NEW]);
+        let seen = |row: &str| row.ends_with("/2, others 2/0/2; url shows 01d0000") && row.contains(" s, 4 min ");
+        run.until(|rows| live_line(rows).is_some_and(|row| seen(row) && row.contains(" s left; ae30000 0/")));
+        let bytes = cancels_cleanly(run);
+        assert!(bytes.contains("\x1b[1mapi\x1b[0m: deploy check "), "there is colour");
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_left_clean_and_without_colour_where_none_is_wanted() {
+        let ecs = local("api");
+        let gehen = never_live(&ecs).with("NO_COLOR", "1");
+        // As many rows as all lines take up.
+        let run = InTerminal::start(gehen, (200, 20), &["-gitsha", NEW]);
+        run.until(|rows| live_line(rows).is_some_and(|row| row == "api: deploy check …"));
+        let bytes = cancels_cleanly(run);
+        assert!(bytes.matches("api: deploy check …").count() > 1, "it is live: {bytes}");
+        let is_colour = |sequence: &str| sequence.split_once('m').is_some_and(|(codes, _)| codes.parse::<u8>().is_ok());
+        assert!(!bytes.split("\x1b[").skip(1).any(is_colour), "{bytes}");
+    }
+
+    #[test]
+    fn a_second_ctrl_c_leaves_the_terminal_clean_too() {
+        let ecs = local("api");
+        ecs.fault(Fault::on("UpdateService").after(1).server_error().always());
+        let run = InTerminal::start(never_live(&ecs), (60, 200), &["-gitsha", NEW]);
+        run.until(|rows| live_line(rows).is_some());
+        run.types(CTRL_C);
+        run.until(|rows| rows.last().is_some_and(|row| row.starts_with("api: rollback; 01d0000")));
+        // What comes at once may be the same Ctrl-C, passed on by another process.
+        std::thread::sleep(Duration::from_millis(600));
+        run.types(CTRL_C);
+        let (code, lines, _) = run.wait();
+        assert_eq!(code, Some(1));
+        let (last, log) = lines.split_last().expect("there are lines");
+        assert!(last.starts_with("error: ended by a second Ctrl-C while services were going back"), "{lines:#?}");
+        assert!(log.iter().all(|line| is_whole(line)), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_terminal_may_change_its_size_at_any_time() {
+        let ecs = local("api");
+        let run = InTerminal::start(never_live(&ecs), (60, 80), &["-gitsha", NEW]);
+        for (rows, columns) in [(60, 80), (60, 200), (60, 30), (60, 2), (60, 120), (60, 80)] {
+            run.resize(rows, columns);
+            run.until(|rows| match columns {
+                ..20 => rows.iter().all(|row| row.chars().count() <= usize::from(columns)),
+                20..100 => live_line(rows).is_some_and(|row| row.chars().count() == usize::from(columns) - 1),
+                _ => live_line(rows).is_some_and(|row| row.ends_with("; url shows 01d0000")),
+            });
+        }
+        run.types(CTRL_C);
+        let (code, lines, _) = run.wait();
+        assert_eq!(code, Some(1));
+        assert_eq!(lines.last().map(String::as_str), Some("api: why: the run was cancelled by SIGINT"), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.starts_with("api: deploy")), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_deploy_leaves_the_lines_that_it_leaves_elsewhere() {
+        let settings = Settings { pulling: Duration::from_secs(3), ..Settings::fast() };
+        let ecs = ecs_with(settings, [service("api").running(OLD)]);
+        let gehen = gehen_yml(&ecs, "", &["api"]).with("TERM", "xterm");
+        let run = InTerminal::start(gehen, (60, 80), &["-gitsha", NEW]);
+        run.until(|rows| live_line(rows).is_some());
+        let (code, lines, _) = run.wait();
+        assert_eq!(code, Some(0));
+        assert!(lines.iter().all(|line| is_whole(line)), "{lines:#?}");
+        assert!(lines.last().is_some_and(|line| line.starts_with("api: DEPLOYED ae30000 as api:2 in ")), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_terminal_that_goes_away_is_a_cancelled_run_and_no_crash() {
+        let ecs = local("api");
+        let run = InTerminal::start(never_live(&ecs), (24, 80), &["-gitsha", NEW]);
+        run.until(|rows| live_line(rows).is_some());
+        assert_eq!(run.hang_up().code(), Some(1));
+        assert_eq!(ecs.task_definition_of("api"), "api:1");
+    }
+
+    #[test]
+    fn a_terminal_that_only_prints_and_github_get_plain_lines() {
+        let ecs = local("api");
+        for (name, value) in [("TERM", "dumb"), ("TERM", ""), ("GITHUB_ACTIONS", "true")] {
+            let gehen = gehen_yml(&ecs, "", &["api"]).with("TERM", "xterm").with(name, value);
+            let (code, _, bytes) = InTerminal::start(gehen, (60, 200), &["-gitsha", NEW]).wait();
+            assert_eq!(code, Some(0));
+            assert!(!bytes.contains("\x1b[J") && !bytes.contains("others "), "{name}={value}: {bytes}");
+        }
+        let gehen = gehen_yml(&ecs, "", &["api"]).with("TERM", "xterm");
+        let (code, lines, bytes) = InTerminal::start(gehen, (60, 2000), &JSON).wait();
+        assert_eq!(code, Some(0));
+        assert!(!bytes.contains('\x1b') && lines.iter().all(|line| line.starts_with('{')), "{bytes}");
     }
 }
