@@ -1,12 +1,17 @@
 //! The command line: its definition, whose doc comments are the help text, in Go's single-dash spelling.
 
+mod completions;
+mod man;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
-    ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum,
+    ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum, ValueHint,
     error::{ContextKind, ContextValue, ErrorKind},
+    value_parser,
 };
 
+use self::completions::Shell;
 use crate::{git_sha::GitSha, text::excerpt};
 
 /// What the command line asks for.
@@ -14,7 +19,7 @@ use crate::{git_sha::GitSha, text::excerpt};
 pub enum Command {
     /// Deploy, or say what deploying would do.
     Deploy(Request),
-    /// Print this text to stdout: the help, or gehen's own version.
+    /// Print this text to stdout: the help, gehen's own version, or a file that belongs to an installation.
     Print(String),
 }
 
@@ -43,6 +48,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// The exit codes and what they mean.
+const EXIT_CODES: [(u8, &str); 3] = [
+    (0, "deployed: the new version is proven live and the old one unreachable"),
+    (1, "failed: the last lines say why and what runs now"),
+    (2, "the new version is live, but the time for draining the old one ran out"),
+];
+
 /// Puts a new version of services onto AWS ECS and stays until it is proven live or undone.
 #[derive(Debug, Parser)]
 #[command(
@@ -50,22 +62,20 @@ pub enum LogFormat {
     override_usage = "gehen -gitsha <sha> [-path <file>]",
     disable_help_flag = true,
     args_override_self = true,
-    after_help = "Exit codes:
-  0  deployed: the new version is proven live and the old one unreachable
-  1  failed: the last lines say why and what runs now
-  2  the new version is live, but the time for draining the old one ran out"
+    after_help = exit_codes(),
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Flags {
     /// Git SHA of the version to deploy, which is the tag of its images: 7 to 64 hexadecimal digits
-    #[arg(long, value_name = "sha")]
+    #[arg(long, value_name = "sha", value_hint = ValueHint::Other)]
     gitsha: Option<GitSha>,
 
     /// File that lists the services
-    #[arg(long, value_name = "file", default_value = "gehen.yml")]
+    #[arg(long, value_name = "file", default_value = "gehen.yml", value_hint = ValueHint::FilePath)]
     path: PathBuf,
 
     /// Deploy only these services and scheduled tasks of the file, and in its order
-    #[arg(long, value_name = "name,…", value_parser = names)]
+    #[arg(long, value_name = "name,…", value_parser = names, value_hint = ValueHint::Other)]
     only: Option<Names>,
 
     /// Say what would be deployed and where a rollback would go, and change nothing
@@ -76,6 +86,15 @@ struct Flags {
     /// Form of the log: text, or json for one object a line
     #[arg(long, value_name = "form", default_value = "text", value_enum, hide_possible_values = true)]
     log_format: LogFormat,
+
+    /// Print the completions for a shell: bash, zsh or fish
+    #[arg(long, value_name = "shell", value_enum, hide_possible_values = true)]
+    completions: Option<Shell>,
+
+    /// Print the man page
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    #[arg(action = ArgAction::Set, default_value = "false", hide_default_value = true, value_name = "bool")]
+    man: bool,
 
     /// Print the version of gehen
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
@@ -96,10 +115,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         .and_then(|matches| Flags::from_arg_matches(&matches))
         .map_err(|error| explain(&definition, &error))?;
     if flags.help {
-        return Ok(Command::Print(help(&mut definition)));
+        return Ok(Command::Print(single_dashed(&as_shown(definition).render_help().to_string())));
     }
     if flags.version {
         return Ok(Command::Print(concat!("gehen version ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    if flags.man {
+        return Ok(Command::Print(man::page(as_shown(definition))));
+    }
+    if let Some(shell) = flags.completions {
+        return Ok(Command::Print(completions::script(shell, as_shown(definition))));
     }
     match flags.gitsha {
         Some(version) => Ok(Command::Deploy(Request {
@@ -175,9 +200,33 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The help text with the flags spelled as the user types them.
-fn help(definition: &mut clap::Command) -> String {
-    definition.render_help().to_string().replace("[=<bool>]", "         ").replace("--", "-")
+/// The definition as the texts that are made of it show it: a flag that may be switched off with `=false` is just a flag.
+fn as_shown(definition: clap::Command) -> clap::Command {
+    definition.mut_args(|flag| match flag.get_num_args() {
+        Some(count) if count.min_values() == 0 => {
+            let plain = flag.num_args(0).require_equals(false).default_missing_value(None);
+            let plain = plain.default_value(None).hide_default_value(false);
+            plain.action(ArgAction::SetTrue).value_parser(value_parser!(bool))
+        }
+        _ => flag,
+    })
+}
+
+/// A text that clap made, with the flags spelled as the user types them. Nothing else in it has two dashes before a letter.
+fn single_dashed(text: &str) -> String {
+    let mut parts = text.split("--");
+    let mut spelled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        spelled.push_str(if part.starts_with(|next: char| next.is_ascii_alphabetic()) { "-" } else { "--" });
+        spelled.push_str(part);
+    }
+    spelled
+}
+
+/// The end of the help.
+fn exit_codes() -> String {
+    let lines = EXIT_CODES.map(|(code, meaning)| format!("\n  {code}  {meaning}"));
+    format!("Exit codes:{}\n", lines.concat())
 }
 
 /// One line for an error of clap's: what is wrong, and the way out.
@@ -286,7 +335,30 @@ mod tests {
     }
 
     #[test]
+    fn the_files_of_an_installation_need_no_git_sha() {
+        for (line, beginning) in [
+            (&["-man"][..], ".ie "),
+            (&["-completions", "bash"], "_gehen() {"),
+            (&["-completions=zsh"], "#compdef gehen"),
+            (&["--completions", "fish"], "complete -c gehen -o gitsha "),
+        ] {
+            let Ok(Command::Print(text)) = parsed(line) else { panic!("{line:?} prints a text") };
+            assert!(text.starts_with(beginning) && text.ends_with('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_two_dashes_before_a_letter_are_made_one() {
+        for (text, spelled) in [("--path --a-b", "-path -a-b"), ("a -- b", "a -- b"), ("--", "--"), ("---", "---")] {
+            assert_eq!(single_dashed(text), spelled);
+        }
+    }
+
+    #[test]
     fn every_mistake_is_one_line_with_the_way_out() {
+        let known = Flags::command();
+        let known: Vec<_> = known.get_arguments().filter_map(|flag| Some(format!("-{}", flag.get_long()?))).collect();
+        let known = known.join(", ");
         for (line, message) in [
             (&[][..], "-gitsha is missing: give the Git SHA to deploy, as in `gehen -gitsha $(git rev-parse HEAD)`"),
             (&["-gitsha"], "-gitsha needs a value, as in `-gitsha <value>`; `gehen -help` explains it"),
@@ -296,27 +368,17 @@ mod tests {
             (&["-gitsha", "-path"], "-gitsha: `-path` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
             (&["-gitsha", "a\nb"], "-gitsha: `a\\u{a}b` won't do: a Git SHA has 7 to 64 hexadecimal digits"),
             (&["-gitsha", "abcdef1", "-path"], "-path needs a value, as in `-path <value>`; `gehen -help` explains it"),
-            (
-                &["-sha", "abcdef1"],
-                "unknown flag -sha: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them",
-            ),
-            (
-                &["--git"],
-                "unknown flag -git: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them",
-            ),
-            (
-                &["-gitsha", "abcdef1", "now"],
-                "stray argument `now`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)",
-            ),
-            (
-                &["now", "-gitsha", "abcdef1"],
-                "stray argument `now`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)",
-            ),
+            (&["-sha", "abcdef1"], &format!("unknown flag -sha: the flags are {known}; `gehen -help` explains them")),
+            (&["--git"], &format!("unknown flag -git: the flags are {known}; `gehen -help` explains them")),
+            (&["-gitsha", "abcdef1", "now"], &format!("stray argument `now`: gehen takes flags only ({known})")),
+            (&["now", "-gitsha", "abcdef1"], &format!("stray argument `now`: gehen takes flags only ({known})")),
             (
                 &["-gitsha", "abcdef1", "-only", "api,"],
                 "-only: `api,` won't do: give names from the file, with a comma between them",
             ),
             (&["-log-format", "xml"], "-log-format: `xml` won't do: give text or json"),
+            (&["-completions", "sh"], "-completions: `sh` won't do: give bash or zsh or fish"),
+            (&["-completions"], "-completions needs a value, as in `-completions <value>`; `gehen -help` explains it"),
             (&["-version=maybe"], "-version: `maybe` won't do: give true or false, or leave the value out"),
         ] {
             assert_eq!(parsed(line), Err(message.to_owned()), "{line:?}");

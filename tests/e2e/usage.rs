@@ -46,6 +46,19 @@ fn the_help_explains_its_flags_in_one_column() {
 }
 
 #[test]
+fn the_files_of_an_installation_are_on_stdout() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    for line in [&["-man"][..], &["-completions", "bash"], &["-completions", "zsh"], &["-completions", "fish"]] {
+        let run = gehen.run(line);
+        run.exits(0);
+        assert_eq!(run.stderr, "", "{line:?}");
+        assert!(run.stdout.contains("gitsha") && run.stdout.ends_with('\n'), "{line:?}:\n{}", run.stdout);
+    }
+    assert_eq!(ecs.requests().len(), 0);
+}
+
+#[test]
 fn every_spelling_of_a_flag_deploys() {
     for spelling in [
         &["-gitsha", NEW][..],
@@ -68,16 +81,12 @@ fn every_mistake_on_the_command_line_is_one_line_and_nothing_is_requested() {
     let missing = "error: -gitsha is missing: give the Git SHA to deploy, as in `gehen -gitsha $(git rev-parse HEAD)`";
     let needs_value =
         |flag: &str| format!("error: {flag} needs a value, as in `{flag} <value>`; `gehen -help` explains it");
-    let unknown = |flag: &str| {
-        format!(
-            "error: unknown flag {flag}: the flags are -gitsha, -path, -only, -dry-run, -log-format, -version, -help; `gehen -help` explains them"
-        )
-    };
-    let stray = |argument: &str| {
-        format!(
-            "error: stray argument `{argument}`: gehen takes flags only (-gitsha, -path, -only, -dry-run, -log-format, -version, -help)"
-        )
-    };
+    let help = gehen.run(&["-help"]).stdout;
+    let known = help.lines().filter_map(|line| line.trim().starts_with('-').then(|| line.split_whitespace().next())?);
+    let known = known.collect::<Vec<_>>().join(", ");
+    let unknown =
+        |flag: &str| format!("error: unknown flag {flag}: the flags are {known}; `gehen -help` explains them");
+    let stray = |argument: &str| format!("error: stray argument `{argument}`: gehen takes flags only ({known})");
     for (line, said) in [
         (&[][..], missing.to_owned()),
         (&["-path", "gehen.yml"], missing.to_owned()),
@@ -95,7 +104,7 @@ fn every_mistake_on_the_command_line_is_one_line_and_nothing_is_requested() {
         (&["-gitsha", "ａｅ３００００"], no_sha("ａｅ３００００")),
         (&["-gitSHA", NEW], unknown("-gitSHA")),
         (&["-gitsha", NEW, "-timeout", "5"], unknown("-timeout")),
-        (&["--gitsha", NEW, "--dry-run"], unknown("-dry-run")),
+        (&["--gitsha", NEW, "--dry"], unknown("-dry")),
         (&["-gitsha", NEW, "api"], stray("api")),
         (&[NEW], stray(NEW)),
         (&["-gitsha", NEW, "--", "api"], stray("api")),
