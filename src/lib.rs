@@ -5,6 +5,7 @@
 mod aws;
 mod cli;
 mod config;
+mod datadog;
 mod deploy;
 mod ecr;
 mod ecs;
@@ -17,16 +18,18 @@ mod report;
 mod signals;
 mod text;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 
 use crate::{
     aws::Aws,
     cli::{Command, Request},
+    datadog::Datadog,
     deploy::{Clients, NotBegun, Order},
     ecr::Ecr,
     ecs::Ecs,
+    git_sha::GitSha,
     outcome::End,
     ping::Ping,
     signals::{Cancel, Listener},
@@ -65,6 +68,7 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
     report::begins(names, &request.version, config.parallel == 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
+    let datadog = if request.dry_run { None } else { tell_datadog(&request.version) };
     let code = runtime.block_on(async {
         let (listener, cancel) = (Listener::new()?, Cancel::default());
         let run = async {
@@ -92,5 +96,26 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
     });
     // A name that is still being looked up must not hold up the exit.
     runtime.shutdown_background();
+    if let Some(datadog) = datadog {
+        datadog.finish();
+    }
     code
+}
+
+/// Has the Datadog agent that the environment names, if it does, told what becomes of the services.
+fn tell_datadog(version: &GitSha) -> Option<Arc<Datadog>> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = set("DD_AGENT_HOST")?;
+    let port = match set("DD_DOGSTATSD_PORT").map(|text| text.parse().map_err(|_| text)) {
+        None => datadog::PORT,
+        Some(Ok(port)) => port,
+        Some(Err(text)) => {
+            report::no_port(&text);
+            return None;
+        }
+    };
+    let datadog = Arc::new(Datadog::start(host, port, version.clone()));
+    let hears = Arc::clone(&datadog);
+    report::also_tell(move |service, event| hears.hear(service, event));
+    Some(datadog)
 }

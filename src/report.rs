@@ -69,6 +69,16 @@ pub fn start(format: LogFormat) {
     lines::start(format);
 }
 
+/// Who else is told what happens, besides those who read the lines.
+type Listener = Box<dyn Fn(&str, &Event<'_>) + Send + Sync>;
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// Has `listener` told of everything that happens to a service from now on; there is one at most.
+pub fn also_tell(listener: impl Fn(&str, &Event<'_>) + Send + Sync + 'static) {
+    let _ = LISTENER.set(Box::new(listener));
+}
+
 /// Says which services are to be deployed, what to them, and whether one after another.
 pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha, one_at_a_time: bool) {
     let report = report();
@@ -82,6 +92,9 @@ pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha, one
 
 /// Tells what happened to `service`.
 pub fn say(service: &str, event: &Event<'_>) {
+    if let Some(tell) = LISTENER.get() {
+        tell(service, event);
+    }
     let report = report();
     let phase = report.board().hear(service, event);
     if let Some(github) = report.commands() {
@@ -108,6 +121,21 @@ pub fn credentials_end_early(left: Duration, longest: Duration) {
         duration(left),
         duration(longest)
     ));
+}
+
+/// Warns that the Datadog agent at `host` gets no events, or no more of them.
+pub fn no_events(host: &str, error: &std::io::Error) {
+    let fields = || json!({"error": error.to_string()});
+    let (host, why) = (excerpt(host), excerpt(&error.to_string()));
+    let message = format_args!("the Datadog agent at {host} gets no events: {why}");
+    tell(Level::WARN, "", Phase::Preflight, "no_datadog_events", fields, message);
+}
+
+/// Warns that there is no way to the Datadog agent, because its port is none.
+pub fn no_port(text: &str) {
+    let text = excerpt(text);
+    let message = format_args!("DD_DOGSTATSD_PORT is `{text}`, which is no port: the Datadog agent gets no events");
+    tell(Level::WARN, "", Phase::Preflight, "no_datadog_events", || json!({}), message);
 }
 
 /// Tells one thing, of `service` or, without a name, of the whole run. `fields` are for those who read JSON.

@@ -184,8 +184,9 @@ async fn look_at_all<'a>(
     if !problems.is_empty() {
         return Err(problems);
     }
-    for Snapshot { service, running, remarks, .. } in &snapshots {
-        report::say(&service.name, &Event::Runs { running: &running.arn, version: &running.version() });
+    for snapshot @ Snapshot { service, running, remarks, .. } in &snapshots {
+        let base = snapshot.base();
+        report::say(&service.name, &Event::Runs { running: &running.arn, version: &running.version(), base });
         for remark in remarks {
             report::say(&service.name, &Event::Remark(remark));
         }

@@ -196,7 +196,10 @@ impl Rollback<'_> {
         if let (Strategy::Shifting { .. }, Some(arn)) = (look.strategy, ours)
             && look.primary.rollout == Some(Rollout::InProgress)
         {
-            let Some(why) = self.stop(arn).await else { return Ok(None) };
+            let Some(why) = self.stop(arn).await else {
+                self.say(&Event::RollbackRequested { to: &self.previous.arn, deployment: None });
+                return Ok(None);
+            };
             // That may have taken a while.
             look = match self.decided().await? {
                 Decided::Request(look) => look,
@@ -206,7 +209,7 @@ impl Rollback<'_> {
         }
         let previous = &self.previous.arn;
         match update(self.clients, self.service, previous, &look, &self.known(), self.patience()).await {
-            Ok(deployment) => Ok(Some((deployment, self.previous()))),
+            Ok(deployment) => Ok(Some(self.requested(deployment, self.previous()))),
             // Where an answer was lost before, what began by it shows in the look that precedes the next update.
             Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error))
                 if error.is_inactive() || (error.fate == Fate::Refused && !self.previous.is_active()) =>
@@ -242,7 +245,12 @@ impl Rollback<'_> {
         };
         let updated = update(self.clients, self.service, &copy, &look, &self.known(), patience).await;
         let deployment = updated.map_err(not_done)?;
-        Ok((deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
+        Ok(self.requested(deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
+    }
+
+    fn requested(&self, deployment: Deployment, returned: Returned) -> Returning {
+        self.say(&Event::RollbackRequested { to: &returned.to, deployment: Some(&deployment.id) });
+        (deployment, returned)
     }
 
     /// StopServiceDeployment, tried for as long as each request of a rollback. Gives why ECS did not take it, if it

@@ -106,6 +106,13 @@ impl TaskDefinition {
         version_of(chosen.filter_map(|container| container.get("image")?.as_str()))
     }
 
+    /// The docker labels of the first of the chosen containers, and their values.
+    pub fn docker_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let first = self.containers().find(|container| self.is_chosen(container));
+        let labels = first.and_then(|container| container.get("dockerLabels")?.as_object()).into_iter().flatten();
+        labels.filter_map(|(label, value)| Some((label.as_str(), value.as_str()?)))
+    }
+
     /// What deploying `version` makes of the image of each chosen container.
     pub fn changes(&self, version: &GitSha) -> Vec<ImageChange> {
         self.containers()
@@ -269,6 +276,22 @@ mod tests {
                 "tags": [{"key": "team", "value": "a"}],
             })
         );
+    }
+
+    #[test]
+    fn the_docker_labels_are_those_of_the_first_chosen_container() {
+        let answer = json!({"taskDefinition": {"taskDefinitionArn": "a/api:7", "containerDefinitions": [
+            {"name": "router", "dockerLabels": {"team": "web", "tier": "1", "odd": 5}},
+            {"name": "app", "dockerLabels": {"team": "api"}},
+            {"name": "bare"},
+        ]}});
+        let labels = |chosen: Option<&[String]>| {
+            let definition = described(&answer).choosing(chosen);
+            definition.docker_labels().map(|(label, value)| format!("{label}:{value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(None), ["team:web", "tier:1"]);
+        assert_eq!(labels(Some(&["bare".into(), "app".into()])), ["team:api"]);
+        assert_eq!(labels(Some(&["bare".into()])), [""; 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::Level;
 use crate::{
     config::UpdateStrategy,
     deploy::{Attempt, Cause, Counts, LastSeen, Proof, Remark, Replacement, RolledBack, Snapshot, WayBack},
-    ecs::{DeploymentId, ImageChange, SeenDeployment, TaskDefinitionArn},
+    ecs::{DeploymentId, ImageChange, SeenDeployment, TaskDefinition, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Outcome, Reason},
     ping::Answer,
@@ -20,7 +20,7 @@ pub enum Event<'a> {
     /// Its turn to be deployed has come.
     Begins,
     /// What preflight found.
-    Runs { running: &'a TaskDefinitionArn, version: &'a str },
+    Runs { running: &'a TaskDefinitionArn, version: &'a str, base: &'a TaskDefinition },
     /// What preflight found that doesn't keep the service from being deployed.
     Remark(&'a Remark),
     /// A new revision was registered.
@@ -71,6 +71,8 @@ pub enum Event<'a> {
     Ended { attempt: &'a Attempt, took: Duration, strategy: UpdateStrategy },
     /// A rollback is about to be requested.
     RollingBack { to: &'a TaskDefinitionArn, version: &'a str },
+    /// The request to roll back was answered; with the deployment, where the answer tells it.
+    RollbackRequested { to: &'a TaskDefinitionArn, deployment: Option<&'a DeploymentId> },
     /// The task definition to return to had been deregistered, and was registered again.
     RegisteredAgain { previous: &'a TaskDefinitionArn, copy: &'a TaskDefinitionArn },
     /// ECS has not yet taken the request to roll back by itself, and why.
@@ -126,6 +128,7 @@ impl Event<'_> {
             Self::ShiftsTraffic { .. } | Self::Checking { .. } | Self::Live { .. } => Some(Phase::DeployCheck),
             Self::Draining { .. } | Self::Drained { .. } => Some(Phase::DrainCheck),
             Self::RollingBack { .. }
+            | Self::RollbackRequested { .. }
             | Self::RegisteredAgain { .. }
             | Self::NotYetStopped(_)
             | Self::NotStopped(_)
@@ -184,7 +187,7 @@ impl Event<'_> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Runs { running, version } => write!(formatter, "runs {running} ({})", excerpt(version)),
+            Self::Runs { running, version, .. } => write!(formatter, "runs {running} ({})", excerpt(version)),
             Self::Remark(remark) => remark.fmt(formatter),
             Self::Registered { revision, changes } => {
                 write!(formatter, "registered {revision}: {}", Images(changes))
@@ -256,6 +259,7 @@ impl fmt::Display for Event<'_> {
             Self::Stumbled(error) => write!(formatter, "{error}; looking whether it happened"),
             Self::Ended { attempt, took, strategy } => ended(formatter, attempt, &duration(*took), *strategy),
             Self::RollingBack { to, version } => write!(formatter, "rolling back to {to} ({})", excerpt(version)),
+            Self::RollbackRequested { to, deployment } => requested(formatter, to, *deployment),
             Self::RegisteredAgain { previous, copy } => {
                 write!(formatter, "{previous} has been deregistered; registered {copy}, which is identical")
             }
@@ -265,12 +269,7 @@ impl fmt::Display for Event<'_> {
                 "ECS doesn't roll the deployment back on request ({why}); updating the service instead, which starts a \
                  whole new cycle"
             ),
-            Self::GoesBackByItself { to, by_ecs: true } => {
-                write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
-            }
-            Self::GoesBackByItself { to, by_ecs: false } => {
-                write!(formatter, "a deployment of {to} has begun already; watching until it is proven")
-            }
+            Self::GoesBackByItself { to, by_ecs } => goes_back(formatter, to, *by_ecs),
             Self::GoesBackAsAsked { to } => {
                 write!(formatter, "ECS rolls back to {to}, as asked; watching until that is proven")
             }
@@ -384,6 +383,27 @@ impl fmt::Display for Remark {
                 write!(formatter, "whether {noun} {} {verb} can't be told ({why}); going on", images.join(", "))
             }
         }
+    }
+}
+
+/// What was answered to the request to roll back.
+fn requested(
+    formatter: &mut fmt::Formatter<'_>,
+    to: &TaskDefinitionArn,
+    deployment: Option<&DeploymentId>,
+) -> fmt::Result {
+    match deployment {
+        Some(deployment) => write!(formatter, "updated back to {to}: deployment {deployment}"),
+        None => write!(formatter, "ECS has been asked to roll back to {to}"),
+    }
+}
+
+/// That the service goes back without gehen's doing.
+fn goes_back(formatter: &mut fmt::Formatter<'_>, to: &TaskDefinitionArn, by_ecs: bool) -> fmt::Result {
+    if by_ecs {
+        write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
+    } else {
+        write!(formatter, "a deployment of {to} has begun already; watching until it is proven")
     }
 }
 

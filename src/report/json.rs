@@ -75,6 +75,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
         Event::TriesAgain { .. } => "tries_again",
         Event::Ended { .. } => "attempt_ended",
         Event::RollingBack { .. } => "rolling_back",
+        Event::RollbackRequested { .. } => "rollback_requested",
         Event::RegisteredAgain { .. } => "registered_again",
         Event::NotYetStopped(_) => "not_yet_stopped",
         Event::NotStopped(_) => "not_stopped",
@@ -95,7 +96,7 @@ pub fn fields(event: &Event<'_>) -> Value {
         | Event::Remark(Remark::NothingToReturnTo(_) | Remark::PreviousImageGone(_) | Remark::ImagesUnknown(..)) => {
             json!({})
         }
-        Event::Runs { running, version } => json!({"task_definition": running.0, "version": version}),
+        Event::Runs { running, version, .. } => json!({"task_definition": running.0, "version": version}),
         Event::Remark(Remark::ReturnsElsewhere { to: (to, version), .. }) => {
             json!({"task_definition": to.0, "version": version})
         }
@@ -161,6 +162,10 @@ pub fn fields(event: &Event<'_>) -> Value {
             with(json!({"seconds": seconds(*took)}), why)
         }
         Event::RollingBack { to, version } => json!({"task_definition": to.0, "version": version}),
+        Event::RollbackRequested { to, deployment: Some(deployment) } => {
+            json!({"task_definition": to.0, "deployment": deployment.0})
+        }
+        Event::RollbackRequested { to, deployment: None } => json!({"task_definition": to.0}),
         Event::RegisteredAgain { previous, copy } => json!({"task_definition": copy.0, "copy_of": previous.0}),
     }
 }

@@ -149,7 +149,7 @@ impl Progress {
         self.goes_back |= matches!(event, Event::RollingBack { .. } | Event::GoesBackByItself { .. });
         self.phase = if self.goes_back { Phase::Rollback } else { event.phase().unwrap_or(self.phase) };
         match event {
-            Event::Runs { running, version } => self.ran = Some((running.to_string(), excerpt(version))),
+            Event::Runs { running, version, .. } => self.ran = Some((running.to_string(), excerpt(version))),
             Event::Begins => {
                 self.has_begun = true;
                 self.moves_to(deployed.to_owned());

@@ -8,6 +8,7 @@ mod terminal;
 mod by_ecs;
 mod config;
 mod containers;
+mod datadog;
 mod deploys;
 mod drains;
 mod dry_run;
