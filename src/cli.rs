@@ -12,14 +12,14 @@ use clap::{
 };
 
 use self::completions::Shell;
-use crate::{git_sha::GitSha, text::excerpt};
+use crate::{config, git_sha::GitSha, text::excerpt};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Deploy, or say what deploying would do.
     Deploy(Request),
-    /// Print this text to stdout: the help, gehen's own version, or a file that belongs to an installation.
+    /// Print this text to stdout: the help, gehen's own version, the schema of gehen.yml, or a file that belongs to an installation.
     Print(String),
 }
 
@@ -87,6 +87,11 @@ struct Flags {
     #[arg(long, value_name = "form", default_value = "text", value_enum, hide_possible_values = true)]
     log_format: LogFormat,
 
+    /// Print the JSON Schema of gehen.yml, for editors
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    #[arg(action = ArgAction::Set, default_value = "false", hide_default_value = true, value_name = "bool")]
+    schema: bool,
+
     /// Print the completions for a shell: bash, zsh or fish
     #[arg(long, value_name = "shell", value_enum, hide_possible_values = true)]
     completions: Option<Shell>,
@@ -119,6 +124,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     }
     if flags.version {
         return Ok(Command::Print(concat!("gehen version ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    if flags.schema {
+        return Ok(Command::Print(config::schema()));
     }
     if flags.man {
         return Ok(Command::Print(man::page(as_shown(definition))));

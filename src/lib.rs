@@ -52,7 +52,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     report::start(request.log_format);
-    deploy(&request).unwrap_or_else(|error| end(&End::Error(&format!("{error:#}"))))
+    deploy(&request).unwrap_or_else(|error| match error.downcast_ref() {
+        Some(refused) => end(&End::Refused(refused)),
+        None => end(&End::Error(&format!("{error:#}"))),
+    })
 }
 
 /// Tells how the run ended, and gives its exit code.
@@ -62,7 +65,7 @@ fn end(end: &End<'_>) -> ExitCode {
 }
 
 fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
-    let config = config::load(&request.path)?;
+    let config = config::load(&request.path)?.only(&request.only)?;
     let services = &config.services;
     let names = services.iter().map(|service| service.name.as_str());
     report::begins(names, &request.version, config.parallel == 1);

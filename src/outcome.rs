@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::UpdateStrategy,
+    config::{Refused, UpdateStrategy},
     deploy::{Problems, Replacement, RolledBack},
     ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
@@ -131,6 +131,8 @@ pub enum End<'a> {
     Cancelled(&'static str),
     /// By a person who didn't wait until services had gone back.
     Abandoned,
+    /// gehen.yml won't do.
+    Refused(&'a Refused),
     /// It could not begin, and why.
     Error(&'a str),
 }
@@ -141,7 +143,7 @@ impl End<'_> {
         match self {
             Self::Services(ended) => exit_code(ended.iter().map(|ended| &ended.outcome)),
             Self::Planned => 0,
-            Self::Problems(_) | Self::Cancelled(_) | Self::Abandoned | Self::Error(_) => 1,
+            Self::Problems(_) | Self::Cancelled(_) | Self::Abandoned | Self::Refused(_) | Self::Error(_) => 1,
         }
     }
 }

@@ -26,6 +26,7 @@ pub use events::{Event, Phase, url};
 use self::{conclusion::Conclusion, github::Github, live::Live, progress::Board};
 use crate::{
     cli::LogFormat,
+    config::Refused,
     git_sha::GitSha,
     outcome::End,
     text::{duration, escape, excerpt},
@@ -203,7 +204,12 @@ fn last_lines(end: &End<'_>) -> Vec<String> {
             lines.flatten().chain([verdict(end)]).collect()
         }
         End::Planned => vec![verdict(end)],
-        End::Cancelled(_) | End::Abandoned | End::Error(_) => vec![format!("error: {}", verdict(end))],
+        End::Refused(Refused { line: Some((number, text)), .. }) => {
+            vec![format!("error: {}", verdict(end)), format!("{number:>3} | {text}")]
+        }
+        End::Cancelled(_) | End::Abandoned | End::Refused(_) | End::Error(_) => {
+            vec![format!("error: {}", verdict(end))]
+        }
     }
 }
 
@@ -227,6 +233,7 @@ fn verdict(end: &End<'_>) -> String {
         End::Abandoned => {
             "ended by a second Ctrl-C while services were going back: check what each of them runs".to_owned()
         }
+        End::Refused(refused) => refused.to_string(),
         End::Error(message) => (*message).to_owned(),
     }
 }

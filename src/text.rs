@@ -37,6 +37,32 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
+/// `text` with `***` for the passwords of urls. What stands between a `://` and the last `@` before the next one counts
+/// as a user and a password: rather too much is hidden than too little.
+pub fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str("://");
+        match part.rsplit_once('@').and_then(|(user, server)| Some((user.split_once(':')?.0, server))) {
+            Some((user, server)) => {
+                let _ = write!(shown, "{user}:***@{server}");
+            }
+            None => shown.push_str(part),
+        }
+    }
+    shown
+}
+
+/// Names in backticks, with `last` before the last one: `` `a`, `b` and `c` ``.
+pub fn listed(names: &[&str], last: &str) -> String {
+    match names {
+        [] => String::new(),
+        [one] => format!("`{one}`"),
+        [some @ .., end] => format!("`{}` {last} `{end}`", some.join("`, `")),
+    }
+}
+
 /// Control characters, line and paragraph separators, and the marks that reverse or hide text.
 fn moves_the_reader(character: char) -> bool {
     character.is_control()
@@ -90,6 +116,27 @@ mod tests {
     fn an_excerpt_is_cut_between_characters() {
         assert_eq!(excerpt("short"), "short");
         assert_eq!(excerpt(&"ß".repeat(LONGEST + 1)), "ß".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        for (text, shown) in [
+            ("url: https://example.com:8443/a", "url: https://example.com:8443/a"),
+            ("mail: me@example.com", "mail: me@example.com"),
+            ("https://me@host", "https://me@host"),
+            ("'https://me:secret@host/'", "'https://me:***@host/'"),
+            ("https://me:a/b c@d@host", "https://me:***@host"),
+            ("http://a/, ftp://me:secret@b, http://c", "http://a/, ftp://me:***@b, http://c"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
+
+    #[test]
+    fn names_are_listed_as_people_do() {
+        assert_eq!(listed(&[], "and"), "");
+        assert_eq!(listed(&["a"], "and"), "`a`");
+        assert_eq!(listed(&["a", "b", "c"], "or"), "`a`, `b` or `c`");
     }
 
     #[test]

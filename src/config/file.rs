@@ -1,366 +1,232 @@
-//! The text of gehen.yml, read key by key, so that every mistake is told with its line.
+//! The keys of gehen.yml: what each says, what it is where it isn't given, and the schema made of them.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use anyhow::bail;
-use reqwest::{Url, header::SERVER};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+use reqwest::{
+    Url,
+    header::{HeaderName, SERVER},
 };
+use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
+use serde_json::Value;
 
-use super::{Cluster, Config, Service, UpdateStrategy, is_name};
-use crate::text::excerpt;
+use super::{
+    Cluster, Config, ScheduledTask, Service, UpdateStrategy,
+    maps::{Keys, Map, Named, Said, Whole, keys},
+    values::{Containers, EventBus, Minutes, OfRules, OfServices, Parallel, Parsed, Region, RoleArn},
+};
+use crate::text::{excerpt, without_passwords};
 
 /// How long each check of a service may take where the file doesn't say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
-/// The longest wait that can be asked for: a week, longer than any deployment that a person waits for.
-const LONGEST_TIMEOUT_MINUTES: f64 = 7.0 * 24.0 * 60.0;
 
 /// Something in the file that won't do.
 #[derive(Debug)]
-pub(super) struct Mistake {
-    /// The line it was found in, if it has one.
-    pub(super) line: Option<usize>,
+pub struct Mistake {
+    /// Where it was found, if it has a place: line and column, from 1.
+    pub place: Option<(usize, usize)>,
     /// What is wrong, and the way out.
-    pub(super) message: String,
+    pub message: String,
 }
 
 /// Reads the text of a whole file.
-pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
-    let file: Option<File> = serde_yaml::from_str(text).map_err(|error| explain(&error))?;
-    file.unwrap_or_default().check().map_err(|error| Mistake { line: None, message: error.to_string() })
+pub fn parse(text: &str) -> Result<Config, Mistake> {
+    let file: Option<Map<File>> = serde_yaml::from_str(text).map_err(|error| explain(&error))?;
+    let file = file.map(|Map(file)| file).unwrap_or_default();
+    file.whole().map_err(|message| Mistake { place: None, message })
 }
 
 /// serde_yaml's message with its place taken out, and in the words of people who write YAML.
 fn explain(error: &serde_yaml::Error) -> Mistake {
-    let place = error.location();
-    let at = place.as_ref().map(|place| format!(" at line {} column {}", place.line(), place.column()));
-    let line = place.map(|place| place.line());
+    let place = error.location().map(|place| (place.line(), place.column()));
+    let at = place.map(|(line, column)| format!(" at line {line} column {column}"));
     let message = error.to_string().replace(at.as_deref().unwrap_or("\0"), "");
     let message = message
         .replace(
             "repetition limit exceeded",
             "aliases blow this file up to many times its size; write the values out, or use fewer aliases",
         )
-        .replace("recursion limit exceeded", "this file is nested too deeply, or an alias contains itself");
-    Mistake { line, message: excerpt(&message) }
+        .replace("recursion limit exceeded", "this file is nested too deeply, or an alias contains itself")
+        .replace(
+            "deserializing from YAML containing more than one document is not supported",
+            "there is more than one document; keep one, without `---` lines",
+        );
+    Mistake { place, message: excerpt(&without_passwords(&message)) }
 }
 
-/// Reads a scalar as the text it is written as and makes a value of it. `make` runs while serde_yaml stands on the
-/// scalar, so that its error gets the line; after that only the line of the surrounding map would be known.
-fn scalar<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    expected: &'static str,
-    make: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, D::Error> {
-    struct Scalar<F>(&'static str, F);
-    impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Scalar<F> {
-        type Value = T;
+/// The JSON Schema of the file, in the draft that editors know best.
+pub fn schema() -> Schema {
+    let mut schema = SchemaSettings::draft07()
+        .with_transform(RecursiveTransform(unwrap_description))
+        .into_generator()
+        .into_root_schema_for::<Whole<File>>();
+    schema.insert("title".to_owned(), "gehen.yml".into());
+    schema
+}
 
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str(self.0)
+/// Joins the lines of a doc comment.
+fn unwrap_description(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+}
+
+keys! {
+    /// What `gehen -gitsha <sha>` deploys, and how.
+    #[schemars(rename = "file")]
+    struct File {
+        /// The services to deploy, in this order, by the names of ECS services that exist.
+        services: Named<OfServices, Whole<ServiceKeys>>,
+
+        /// Tasks that run on a schedule, by the names of EventBridge rules that exist. Each ECS target of a rule gets a
+        /// new revision, once all services are proven.
+        scheduled_tasks: Named<OfRules, Option<Whole<TaskKeys>>>,
+
+        /// The IAM role to assume for every request to AWS. Default: the credentials are used as they are.
+        role: Whole<RoleKeys>,
+
+        /// Bounds each check of each service, in minutes; fractions are fine. Default: 5
+        timeout_minutes: Parsed<Minutes>,
+
+        /// What is deployed. current: a new revision of the one that runs. latest: a new revision of the family's newest
+        /// one. redeploy: what is there, in a new deployment. none: nothing is changed, only the checks are made.
+        /// Default: current
+        update_strategy: Parsed<UpdateStrategy>,
+
+        /// How many services may be deployed at the same time. Default: 1
+        parallel: Parsed<Parallel>,
+    }
+}
+
+impl Keys for File {
+    const WHAT: &'static str = "a map with the key `services`";
+    const REQUIRED: &'static [&'static str] = &["services", "scheduledTasks"];
+    const HOLDS_ANCHORS: bool = true;
+    type Whole = Config;
+
+    fn whole(self) -> Result<Config, String> {
+        let timeout = self.timeout_minutes.parsed().map_or(DEFAULT_TIMEOUT, |Minutes(timeout)| timeout);
+        let strategy = self.update_strategy.parsed().unwrap_or_default();
+        let services = self.services.value().map_or_else(Vec::new, |services| services.entries);
+        let services = services.into_iter().map(|(name, Whole((cluster, keys)))| Service {
+            name,
+            cluster,
+            url: keys.url.parsed(),
+            timeout: keys.timeout_minutes.parsed().map_or(timeout, |Minutes(timeout)| timeout),
+            header: keys.header.parsed().unwrap_or(SERVER),
+            update_strategy: keys.update_strategy.parsed().unwrap_or(strategy),
+            containers: keys.containers.value().map(|Containers(names)| names),
+        });
+        let services: Vec<_> = services.collect();
+        let tasks = self.scheduled_tasks.value().map_or_else(Vec::new, |tasks| tasks.entries);
+        let tasks = tasks.into_iter().map(|(rule, keys)| {
+            let keys = keys.map(|Whole(keys)| keys).unwrap_or_default();
+            let event_bus = keys.event_bus.parsed();
+            let of_bus = event_bus.as_ref().and_then(EventBus::region).map(str::to_owned);
+            ScheduledTask {
+                rule,
+                region: keys.region.parsed().map(|Region(name)| name).or(of_bus),
+                event_bus: event_bus.map(|EventBus(bus)| bus),
+                update_strategy: keys.update_strategy.parsed().unwrap_or(strategy),
+                containers: keys.containers.value().map(|Containers(names)| names),
+            }
+        });
+        let scheduled_tasks: Vec<_> = tasks.collect();
+        if services.is_empty() && scheduled_tasks.is_empty() {
+            return Err("nothing to deploy: list a service under `services:`, or a rule under `scheduledTasks:`, as \
+                        gehen.example.yml shows"
+                .to_owned());
         }
+        let role = self.role.value().map(|Whole(RoleArn(arn))| arn);
+        let parallel = self.parallel.parsed().map_or(1, |Parallel(count)| count);
+        Ok(Config { services, scheduled_tasks, role, parallel })
+    }
+}
 
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-            (self.1)(text).map_err(E::custom)
+keys! {
+    /// One service.
+    #[schemars(rename = "service")]
+    struct ServiceKeys {
+        /// The cluster that the service runs in: its ARN, whose region is then used, or its name, for the region of the
+        /// usual AWS settings.
+        cluster: Parsed<Cluster>,
+
+        /// Where the new version shows itself. Default: ECS's counts of tasks are the proof.
+        url: Parsed<Url>,
+
+        /// Bounds each check of this service, in minutes; fractions are fine. Default: what the whole file says
+        timeout_minutes: Parsed<Minutes>,
+
+        /// The header in which the answers of the url name the version. Default: Server
+        header: Parsed<HeaderName>,
+
+        /// The containers that get the new tag; the others stay as they are. Default: all
+        containers: Containers,
+
+        /// What is deployed to this service: current, latest, redeploy or none. Default: what the whole file says
+        update_strategy: Parsed<UpdateStrategy>,
+    }
+}
+
+impl Keys for ServiceKeys {
+    const WHAT: &'static str = "a map with the `cluster` of a service and its other keys";
+    const REQUIRED: &'static [&'static str] = &["cluster"];
+    type Whole = (Cluster, Self);
+
+    fn whole(mut self) -> Result<(Cluster, Self), String> {
+        let cluster = std::mem::take(&mut self.cluster).parsed();
+        let missing = "`cluster` is missing; give the ARN or the name of the cluster that the service runs in";
+        Ok((cluster.ok_or(missing)?, self))
+    }
+}
+
+keys! {
+    /// One rule of EventBridge.
+    #[schemars(rename = "scheduledTask")]
+    struct TaskKeys {
+        /// The event bus that the rule belongs to, by name or ARN. Default: the default one
+        event_bus: Parsed<EventBus>,
+
+        /// The region of the rule. Default: the one of the usual AWS settings, else the one of all services
+        region: Parsed<Region>,
+
+        /// The containers that get the new tag; the others stay as they are. Default: all
+        containers: Containers,
+
+        /// What the targets of this rule get: current, latest, redeploy or none. Default: what the whole file says
+        update_strategy: Parsed<UpdateStrategy>,
+    }
+}
+
+impl Keys for TaskKeys {
+    const WHAT: &'static str = "a map with the keys of a scheduled task, such as `eventBus`, or nothing";
+    type Whole = Self;
+
+    fn whole(self) -> Result<Self, String> {
+        if let (Said::Value(Parsed(bus)), Said::Value(Parsed(Region(region)))) = (&self.event_bus, &self.region)
+            && let Some(other) = bus.region().filter(|other| other != region)
+        {
+            return Err(format!("`region` says `{region}` but the ARN of `eventBus` `{other}`; leave `region` out"));
         }
-    }
-    deserializer.deserialize_str(Scalar(expected, make))
-}
-
-/// A key of a map: one that passes `check` and that `seen` doesn't hold yet.
-struct Key<'a> {
-    seen: &'a mut Vec<String>,
-    check: fn(&str) -> Result<(), String>,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        scalar(deserializer, "a key", |key| {
-            (self.check)(key)?;
-            if self.seen.iter().any(|seen| seen == key) {
-                return Err(format!("`{key}` stands here a second time; keep one of the two"));
-            }
-            self.seen.push(key.to_owned());
-            Ok(key.to_owned())
-        })
+        Ok(self)
     }
 }
 
-/// The file as it is written.
-#[derive(Debug, Default)]
-struct File {
-    services: Option<Services>,
-    timeout: Option<Parsed<Duration>>,
-}
-
-impl File {
-    fn check(self) -> anyhow::Result<Config> {
-        let services = self.services.unwrap_or_default().0;
-        if services.is_empty() {
-            bail!("no services: list at least one under `services:`, as gehen.example.yml shows");
-        }
-        let timeout = self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
-        let services = services
-            .into_iter()
-            .map(|(name, entry)| Service {
-                name,
-                cluster: entry.cluster,
-                url: entry.url,
-                timeout,
-                header: SERVER,
-                update_strategy: UpdateStrategy::default(),
-                containers: None,
-            })
-            .collect();
-        Ok(Config { services, scheduled_tasks: Vec::new(), role: None, parallel: 1 })
-    }
-
-    fn check_key(key: &str) -> Result<(), String> {
-        if key.starts_with("x-") || ["services", "timeoutMinutes"].contains(&key) {
-            return Ok(());
-        }
-        Err(format!(
-            "unknown key `{key}`, the known keys are `services` and `timeoutMinutes`; a key that holds anchors begins \
-             with `x-`"
-        ))
+keys! {
+    /// An IAM role.
+    #[schemars(rename = "role")]
+    struct RoleKeys {
+        /// The role's ARN.
+        arn: Parsed<RoleArn>,
     }
 }
 
-impl<'de> Deserialize<'de> for File {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = File;
+impl Keys for RoleKeys {
+    const WHAT: &'static str = "a map with the key `arn`";
+    const REQUIRED: &'static [&'static str] = &["arn"];
+    type Whole = RoleArn;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map with the key `services`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
-                let mut file = File::default();
-                let mut seen = Vec::new();
-                while let Some(key) = map.next_key_seed(Key { seen: &mut seen, check: File::check_key })? {
-                    match key.as_str() {
-                        "services" => file.services = map.next_value()?,
-                        "timeoutMinutes" => file.timeout = map.next_value()?,
-                        // Read, so that an alias that blows up is refused wherever it stands.
-                        _ => drop(map.next_value::<serde_yaml::Value>()?),
-                    }
-                }
-                Ok(file)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-/// The entries under `services:`, in their order.
-#[derive(Debug, Default)]
-struct Services(Vec<(String, Entry)>);
-
-impl Services {
-    fn check_key(name: &str) -> Result<(), String> {
-        if name == MERGE || is_name(name) {
-            return Ok(());
-        }
-        Err(format!("`{name}` can't be the name of an ECS service, which has letters, digits, `-` and `_` only"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Services {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> Visitor<'de> for Names {
-            type Value = Services;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map from the name of an ECS service to its `cluster` and `url`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Services, A::Error> {
-                let mut services: Vec<(String, Entry)> = Vec::new();
-                let mut merged = Merged::<Services>::default();
-                let mut seen = Vec::new();
-                while let Some(name) = map.next_key_seed(Key { seen: &mut seen, check: Services::check_key })? {
-                    if name == MERGE {
-                        merged = map.next_value()?;
-                    } else {
-                        services.push((name, map.next_value()?));
-                    }
-                }
-                for (name, entry) in merged.0.into_iter().flat_map(|services| services.0) {
-                    if !services.iter().any(|(other, _)| *other == name) {
-                        services.push((name, entry));
-                    }
-                }
-                Ok(Services(services))
-            }
-        }
-        deserializer.deserialize_map(Names)
-    }
-}
-
-/// One service, with what it merges filled in.
-#[derive(Debug)]
-struct Entry {
-    cluster: Cluster,
-    url: Option<Url>,
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
-        impl<'de> Visitor<'de> for Whole {
-            type Value = Entry;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                EntryKeys::expecting(formatter)
-            }
-
-            // Checked in here, where serde_yaml still knows the place.
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
-                let keys = EntryKeys::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let cluster = keys.cluster.flatten().ok_or_else(|| {
-                    A::Error::custom(
-                        "`cluster` is missing; give the ARN or the name of the cluster that the service runs in",
-                    )
-                })?;
-                Ok(Entry { cluster: cluster.0, url: keys.url.flatten().map(|url| url.0) })
-            }
-        }
-        deserializer.deserialize_map(Whole)
-    }
-}
-
-/// The keys that a service, or a map that services merge, may have. One that is there but empty (`url: ~`) is not filled
-/// in by a merged map.
-#[derive(Debug, Default)]
-#[expect(clippy::option_option, reason = "a key may be missing, empty or filled in")]
-struct EntryKeys {
-    cluster: Option<Option<Parsed<Cluster>>>,
-    url: Option<Option<Parsed<Url>>>,
-}
-
-impl EntryKeys {
-    fn expecting(formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a map with the keys `cluster` and `url`")
-    }
-
-    fn check_key(key: &str) -> Result<(), String> {
-        if [MERGE, "cluster", "url"].contains(&key) {
-            return Ok(());
-        }
-        Err(format!("unknown key `{key}`, the known keys are `cluster` and `url`"))
-    }
-}
-
-impl<'de> Deserialize<'de> for EntryKeys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = EntryKeys;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                EntryKeys::expecting(formatter)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EntryKeys, A::Error> {
-                let mut keys = EntryKeys::default();
-                let mut merged = Merged::<EntryKeys>::default();
-                let mut seen = Vec::new();
-                while let Some(key) = map.next_key_seed(Key { seen: &mut seen, check: EntryKeys::check_key })? {
-                    match key.as_str() {
-                        "cluster" => keys.cluster = Some(map.next_value()?),
-                        "url" => keys.url = Some(map.next_value()?),
-                        _ => merged = map.next_value()?,
-                    }
-                }
-                for base in merged.0 {
-                    keys.cluster = keys.cluster.or(base.cluster);
-                    keys.url = keys.url.or(base.url);
-                }
-                Ok(keys)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-/// YAML's merge key.
-const MERGE: &str = "<<";
-
-/// What a merge key refers to: one map, or a list of maps.
-#[derive(Debug)]
-struct Merged<T>(Vec<T>);
-
-impl<T> Default for Merged<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Merged<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMore<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMore<T> {
-            type Value = Merged<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map, or a list of maps, to merge")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Merged<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|one| Merged(vec![one]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merged<T>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = list.next_element()? {
-                    all.push(one);
-                }
-                Ok(Merged(all))
-            }
-        }
-        deserializer.deserialize_any(OneOrMore(std::marker::PhantomData))
-    }
-}
-
-/// A value that is written as text and checked where it stands, so that an error names its line.
-#[derive(Debug)]
-struct Parsed<T>(T);
-
-impl<'de> Deserialize<'de> for Parsed<Cluster> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, "the ARN or the name of a cluster", |text| {
-            text.parse().map(Self).map_err(|rule| format!("`{text}` won't do: {rule}"))
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Parsed<Url> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, "an address that begins with http:// or https://", |text| match Url::parse(text) {
-            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(Self(url)),
-            _ => Err(format!("`{text}` won't do: give a whole address that begins with http:// or https://")),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Parsed<Duration> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, "a number of minutes", |text| {
-            let minutes = text.parse().ok().filter(|minutes| (0.0..=LONGEST_TIMEOUT_MINUTES).contains(minutes));
-            match minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)) {
-                Some(timeout) if !timeout.is_zero() => Ok(Self(timeout)),
-                _ => Err(format!(
-                    "`{text}` won't do: give a number of minutes above 0 and up to {LONGEST_TIMEOUT_MINUTES}"
-                )),
-            }
-        })
+    fn whole(self) -> Result<RoleArn, String> {
+        Ok(self.arn.parsed().ok_or("`arn` is missing; give the ARN of the role, or leave `role` out")?)
     }
 }
 
@@ -371,19 +237,20 @@ mod tests {
 
     const ARN: &str = "arn:aws:ecs:us-east-1:123456789012:cluster/staging";
 
+    fn config(text: &str) -> Config {
+        parse(text).unwrap_or_else(|mistake| panic!("{mistake:?} in\n{text}"))
+    }
+
     fn services(text: &str) -> Vec<Service> {
-        match parse(text) {
-            Ok(config) => config.services,
-            Err(mistake) => panic!("{mistake:?} in\n{text}"),
-        }
+        config(text).services
     }
 
     /// What is wrong with `text`, as the user reads it behind the file's name.
     fn mistake(text: &str) -> String {
         match parse(text) {
             Ok(config) => panic!("{config:?} was accepted"),
-            Err(Mistake { line: Some(line), message }) => format!("{line}: {message}"),
-            Err(Mistake { line: None, message }) => message,
+            Err(Mistake { place: Some((line, _)), message }) => format!("{line}: {message}"),
+            Err(Mistake { place: None, message }) => message,
         }
     }
 
@@ -409,6 +276,74 @@ mod tests {
             containers: None,
         };
         assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn what_is_said_of_one_service_or_rule_goes_before_what_the_whole_file_says() {
+        let config = config(
+            "
+timeoutMinutes: 2
+updateStrategy: Latest
+parallel: 1000
+role: {arn: 'arn:aws:iam::123456789012:role/ci/deploy'}
+services:
+  api: {cluster: c}
+  web: {cluster: c, timeoutMinutes: 1, header: X-Version, containers: [app, worker], updateStrategy: NONE}
+  worker: {cluster: c, timeoutMinutes: ~, header: ~, containers: ~, updateStrategy: ~}
+scheduledTasks:
+  nightly:
+  hourly: {eventBus: jobs, region: eu-west-1, containers: [app], updateStrategy: redeploy}
+  weekly: {eventBus: 'arn:aws:events:us-west-2:123456789012:event-bus/jobs', updateStrategy: ~}
+",
+        );
+        let api = Service {
+            name: "api".into(),
+            cluster: "c".parse().expect("a name"),
+            url: None,
+            timeout: Duration::from_mins(2),
+            header: SERVER,
+            update_strategy: UpdateStrategy::Latest,
+            containers: None,
+        };
+        let web = Service {
+            name: "web".into(),
+            timeout: Duration::from_mins(1),
+            header: HeaderName::from_static("x-version"),
+            update_strategy: UpdateStrategy::None,
+            containers: Some(vec!["app".into(), "worker".into()]),
+            ..api.clone()
+        };
+        let worker = Service { name: "worker".into(), ..api.clone() };
+        assert_eq!(config.services, [api, web, worker]);
+        let nightly = ScheduledTask {
+            rule: "nightly".into(),
+            event_bus: None,
+            region: None,
+            update_strategy: UpdateStrategy::Latest,
+            containers: None,
+        };
+        let hourly = ScheduledTask {
+            rule: "hourly".into(),
+            event_bus: Some("jobs".into()),
+            region: Some("eu-west-1".into()),
+            update_strategy: UpdateStrategy::Redeploy,
+            containers: Some(vec!["app".into()]),
+        };
+        let weekly = ScheduledTask {
+            rule: "weekly".into(),
+            event_bus: Some("arn:aws:events:us-west-2:123456789012:event-bus/jobs".into()),
+            region: Some("us-west-2".into()),
+            ..nightly.clone()
+        };
+        assert_eq!(config.scheduled_tasks, [nightly, hourly, weekly]);
+        assert_eq!(config.role.as_deref(), Some("arn:aws:iam::123456789012:role/ci/deploy"));
+        assert_eq!(config.parallel, 1000);
+    }
+
+    #[test]
+    fn a_file_may_hold_scheduled_tasks_only() {
+        let config = config("scheduledTasks:\n  nightly:\n");
+        assert_eq!((config.services.len(), config.scheduled_tasks.len()), (0, 1));
     }
 
     #[test]
@@ -460,29 +395,50 @@ services:
     }
 
     #[test]
+    fn an_empty_value_is_not_filled_in_by_what_is_merged() {
+        let found = services(
+            "
+x-base: &base {cluster: c, timeoutMinutes: 9, header: X-Version, containers: [app], updateStrategy: latest}
+timeoutMinutes: 2
+services:
+  api: {<<: *base}
+  web: {<<: *base, timeoutMinutes: ~, header: ~, containers: ~, updateStrategy: ~}
+",
+        );
+        let said: Vec<_> = found
+            .iter()
+            .map(|service| (service.timeout.as_secs() / 60, service.header.as_str(), service.containers.is_some()))
+            .collect();
+        assert_eq!(said, [(9, "x-version", true), (2, "server", false)]);
+        assert_eq!(found[1].update_strategy, UpdateStrategy::Current);
+    }
+
+    #[test]
     fn every_mistake_names_its_line_and_the_way_out() {
-        let no_services = "no services: list at least one under `services:`, as gehen.example.yml shows";
+        let nothing = "nothing to deploy: list a service under `services:`, or a rule under `scheduledTasks:`, as gehen.example.yml shows";
+        let known =
+            "the known keys are `cluster`, `url`, `timeoutMinutes`, `header`, `containers` and `updateStrategy`";
+        let service = "expected a map with the `cluster` of a service and its other keys";
+        let timeout =
+            "won't do: give a number of minutes above 0 and up to 10080, or leave the key out for the default";
         for (text, expected) in [
-            ("", no_services),
-            ("services:", no_services),
-            ("services: {}", no_services),
-            ("x-anchors: 1", no_services),
+            ("", nothing),
+            ("services:", nothing),
+            ("services: {}", nothing),
+            ("x-anchors: 1", nothing),
             ("- services", "1: invalid type: sequence, expected a map with the key `services`"),
             (
                 "services:\n  - api",
-                "2: services: invalid type: sequence, expected a map from the name of an ECS service to its `cluster` and `url`",
+                "2: services: invalid type: sequence, expected a map from the name of an ECS service to its `cluster` and its other keys",
             ),
-            (
-                "services:\n  api: [a]",
-                "2: services.api: invalid type: sequence, expected a map with the keys `cluster` and `url`",
-            ),
+            ("services:\n  api: [a]", &format!("2: services.api: invalid type: sequence, {service}")),
             (
                 "services:\n  api:\n    url: https://example.com\n",
                 "3: services.api: `cluster` is missing; give the ARN or the name of the cluster that the service runs in",
             ),
             (
                 "services:\n  api:\n    cluster: c\n    clutser: c\n",
-                "4: services.api: unknown key `clutser`, the known keys are `cluster` and `url`",
+                &format!("4: services.api: unknown key `clutser`, {known}"),
             ),
             (
                 "services:\n  api:\n    cluster: c\n    cluster: d\n",
@@ -498,7 +454,7 @@ services:
             ),
             (
                 "service:\n  api: {cluster: c}\n",
-                "1: unknown key `service`, the known keys are `services` and `timeoutMinutes`; a key that holds anchors begins with `x-`",
+                "1: unknown key `service`, the known keys are `services`, `scheduledTasks`, `role`, `timeoutMinutes`, `updateStrategy` and `parallel`; a key that holds anchors begins with `x-`",
             ),
             (
                 "services:\n  a b: {cluster: c}\n",
@@ -524,29 +480,138 @@ services:
                 "services:\n  api:\n    cluster: c\n    url: 5\n",
                 "4: services.api.url: `5` won't do: give a whole address that begins with http:// or https://",
             ),
+            ("timeoutMinutes: 0\nservices: {api: {cluster: c}}", &format!("1: timeoutMinutes: `0` {timeout}")),
+            ("timeoutMinutes: -1\nservices: {api: {cluster: c}}", &format!("1: timeoutMinutes: `-1` {timeout}")),
+            ("timeoutMinutes: .nan\nservices: {api: {cluster: c}}", &format!("1: timeoutMinutes: `.nan` {timeout}")),
+            ("timeoutMinutes: 1e9\nservices: {api: {cluster: c}}", &format!("1: timeoutMinutes: `1e9` {timeout}")),
+            ("timeoutMinutes: soon\nservices: {api: {cluster: c}}", &format!("1: timeoutMinutes: `soon` {timeout}")),
             (
-                "timeoutMinutes: 0\nservices: {api: {cluster: c}}",
-                "1: timeoutMinutes: `0` won't do: give a number of minutes above 0 and up to 10080",
+                "x-base: &base\n  url: example.com\nservices:\n  api:\n    <<: *base\n    cluster: c\n",
+                "2: services.api.<<.url: `example.com` won't do: give a whole address that begins with http:// or https://",
             ),
             (
-                "timeoutMinutes: -1\nservices: {api: {cluster: c}}",
-                "1: timeoutMinutes: `-1` won't do: give a number of minutes above 0 and up to 10080",
+                "services:\n  api:\n    <<: base\n    cluster: c\n",
+                "3: services.api.<<: invalid type: string \"base\", expected a map, or a list of maps, to merge",
             ),
             (
-                "timeoutMinutes: .nan\nservices: {api: {cluster: c}}",
-                "1: timeoutMinutes: `.nan` won't do: give a number of minutes above 0 and up to 10080",
-            ),
-            (
-                "timeoutMinutes: 1e9\nservices: {api: {cluster: c}}",
-                "1: timeoutMinutes: `1e9` won't do: give a number of minutes above 0 and up to 10080",
-            ),
-            (
-                "timeoutMinutes: soon\nservices: {api: {cluster: c}}",
-                "1: timeoutMinutes: `soon` won't do: give a number of minutes above 0 and up to 10080",
+                "services: {api: {cluster: c}}\n---\nservices: {web: {cluster: c}}\n",
+                "there is more than one document; keep one, without `---` lines",
             ),
             (
                 "services: {api: {cluster: c}",
                 "2: did not find expected ',' or '}', while parsing a flow mapping at line 1 column 11",
+            ),
+        ] {
+            assert_eq!(mistake(text), expected, "in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_in_a_key_of_a_service_names_its_line() {
+        for (text, expected) in [
+            (
+                "services:\n  api:\n    cluster: c\n    timeoutMinutes: 0\n",
+                "4: services.api.timeoutMinutes: `0` won't do: give a number of minutes above 0 and up to 10080, or leave the key out for the default",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    header: 'X Version'\n",
+                "4: services.api.header: `X Version` won't do: give the name of an HTTP header, such as `Server`",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    containers: []\n",
+                "4: services.api.containers: an empty list won't do: leave the key out for all containers",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    containers: app\n",
+                "4: services.api.containers: invalid type: string \"app\", expected a list of names of containers",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    containers:\n      - app\n      - log router\n",
+                "6: services.api.containers[1]: `log router` won't do: the name of a container has letters, digits, `-` and `_` only",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    containers:\n      - app\n      - app\n",
+                "6: services.api.containers[1]: `app` stands here a second time; keep one of the two",
+            ),
+            (
+                "services:\n  api:\n    cluster: c\n    updateStrategy: newest\n",
+                "4: services.api.updateStrategy: `newest` won't do: give `current`, `latest`, `redeploy` or `none`",
+            ),
+        ] {
+            assert_eq!(mistake(text), expected, "in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_in_a_key_of_the_whole_file_names_its_line() {
+        for (text, expected) in [
+            (
+                "updateStrategy: [none]\nservices: {api: {cluster: c}}",
+                "1: updateStrategy: invalid type: sequence, expected an update strategy",
+            ),
+            (
+                "services: {api: {cluster: c}}\nparallel: 0\n",
+                "2: parallel: `0` won't do: give a whole number from 1 to 1000",
+            ),
+            (
+                "services: {api: {cluster: c}}\nparallel: 2.5\n",
+                "2: parallel: `2.5` won't do: give a whole number from 1 to 1000",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole: arn:aws:iam::123456789012:role/deploy\n",
+                "2: role: invalid type: string \"arn:aws:iam::123456789012:role/deploy\", expected a map with the key `arn`",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole: {}\n",
+                "2: role: `arn` is missing; give the ARN of the role, or leave `role` out",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole:\n  name: deploy\n",
+                "3: role: unknown key `name`, the known key is `arn`",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole:\n  arn: arn:aws:iam::123456789012:user/deploy\n",
+                "3: role.arn: `arn:aws:iam::123456789012:user/deploy` won't do: give the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/deploy`",
+            ),
+        ] {
+            assert_eq!(mistake(text), expected, "in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_in_a_key_of_a_scheduled_task_names_its_line() {
+        for (text, expected) in [
+            (
+                "scheduledTasks:\n  - nightly\n",
+                "2: scheduledTasks: invalid type: sequence, expected a map from the name of an EventBridge rule to its keys, if any",
+            ),
+            (
+                "scheduledTasks:\n  every night:\n",
+                "2: scheduledTasks: `every night` can't be the name of an EventBridge rule, which has up to 64 letters, digits, `.`, `-` and `_`",
+            ),
+            (
+                "scheduledTasks:\n  nightly:\n  hourly:\n  nightly:\n",
+                "4: scheduledTasks: `nightly` stands here a second time; keep one of the two",
+            ),
+            (
+                "scheduledTasks:\n  nightly: jobs\n",
+                "2: scheduledTasks.nightly: invalid type: string \"jobs\", expected a map with the keys of a scheduled task, such as `eventBus`, or nothing",
+            ),
+            (
+                "scheduledTasks:\n  nightly:\n    url: https://example.com\n",
+                "3: scheduledTasks.nightly: unknown key `url`, the known keys are `eventBus`, `region`, `containers` and `updateStrategy`",
+            ),
+            (
+                "scheduledTasks:\n  nightly:\n    eventBus: arn:aws:events:us-east-1:123456789012:rule/a\n",
+                "3: scheduledTasks.nightly.eventBus: `arn:aws:events:us-east-1:123456789012:rule/a` won't do: an event bus is a name of letters, digits, `.`, `-`, `_` and `/`, or an ARN such as `arn:aws:events:us-east-1:123456789012:event-bus/jobs`",
+            ),
+            (
+                "scheduledTasks:\n  nightly:\n    region: Frankfurt\n",
+                "3: scheduledTasks.nightly.region: `Frankfurt` won't do: give the name of a region, such as `us-east-1`",
+            ),
+            (
+                "scheduledTasks:\n  nightly:\n    eventBus: arn:aws:events:us-east-1:123456789012:event-bus/a\n    region: us-west-2\n",
+                "3: scheduledTasks.nightly: `region` says `us-west-2` but the ARN of `eventBus` `us-east-1`; leave `region` out",
             ),
         ] {
             assert_eq!(mistake(text), expected, "in\n{text}");
@@ -593,7 +658,7 @@ services:
         }
 
         #[test]
-        fn no_yaml_makes_it_panic(text in "(services|timeoutMinutes|x-a|api|cluster|url|<<|[:\\[\\]{}&*a, \n-]|  |\n  |\n){0,40}") {
+        fn no_yaml_makes_it_panic(text in "(services|scheduledTasks|role|arn|timeoutMinutes|containers|x-a|api|cluster|url|<<|[:\\[\\]{}&*a, \n-]|  |\n  |\n){0,40}") {
             let _ = parse(&text);
         }
 

@@ -100,7 +100,9 @@ pub fn annotations(end: &End<'_>) -> String {
                 problems.iter().map(|(service, problem)| (service, text(&problem.what, problem.hint.as_deref())));
             text.map(|(service, message)| one("error", service, &message)).collect()
         }
-        End::Cancelled(_) | End::Abandoned | End::Error(_) => command("error", Some("gehen"), &verdict(end)),
+        End::Cancelled(_) | End::Abandoned | End::Refused(_) | End::Error(_) => {
+            command("error", Some("gehen"), &verdict(end))
+        }
     }
 }
 
@@ -150,7 +152,7 @@ fn rows(end: &End<'_>, board: &Board) -> Vec<[String; 6]> {
         End::Planned | End::Cancelled(_) => {
             board.services().map(|(service, _)| untouched(service, version(), String::new())).collect()
         }
-        End::Abandoned | End::Error(_) => Vec::new(),
+        End::Abandoned | End::Refused(_) | End::Error(_) => Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     url, verdict,
 };
 use crate::{
+    config::Refused,
     deploy::{Attempt, Cause, Counts, LastSeen, Proof, Remark},
     ecs::{ImageChange, SeenDeployment, TaskDefinitionArn},
     outcome::{End, Ended, Outcome},
@@ -284,7 +285,10 @@ pub fn end(end: &End<'_>, board: &Board, took: Duration) -> Vec<Value> {
         }
         End::Planned => (not_concluded(board, end), json!({"dry_run": true})),
         End::Cancelled(by) => (not_concluded(board, end), json!({"cancelled_by": by})),
-        End::Abandoned | End::Error(_) => (not_concluded(board, end), json!({})),
+        End::Refused(Refused { line: Some((number, text)), .. }) => {
+            (not_concluded(board, end), json!({"line": number, "line_text": text}))
+        }
+        End::Abandoned | End::Refused(_) | End::Error(_) => (not_concluded(board, end), json!({})),
     };
     let level = match end.exit_code() {
         0 => Level::INFO,

@@ -2,16 +2,34 @@
 
 use std::fmt::Write as _;
 
-use local_ecs::service;
+use local_ecs::{Behaviour, service};
+use serde_json::json;
 
-use crate::support::{NEW, OLD, bodies, ecs, gehen_file, gehen_yml};
+use crate::support::{NEW, OLD, SHORT, bodies, ecs, gehen_file, gehen_yml, gehen_yml_with, updates};
+
+/// Asserts that each of these files is refused with what stands beside it, which begins with the number of a line, and
+/// with that line, and that nothing is requested.
+#[track_caller]
+fn are_refused(files: &[(&str, &str)]) {
+    let ecs = ecs([service("api").running(OLD)]);
+    for (file, said) in files {
+        let run = gehen_file(&ecs, file).deploy(NEW);
+        let number: usize = said.split(':').next().and_then(|line| line.parse().ok()).expect("each has a line");
+        // A file that ends too early is wrong at a line that isn't there.
+        let line = file.lines().nth(number - 1);
+        let quote = line.map(|line| format!("\n  {number} | {}", line.replace('\t', "\\u{9}"))).unwrap_or_default();
+        run.exits(1).says_only(&format!("error: gehen.yml:{said}{quote}"));
+    }
+    assert_eq!(ecs.requests().len(), 0);
+}
 
 #[test]
 fn every_mistake_in_the_file_names_its_line_and_nothing_is_requested() {
-    let ecs = ecs([service("api").running(OLD)]);
     let url_rule = "won't do: give a whole address that begins with http:// or https://";
-    let timeout_rule = "won't do: give a number of minutes above 0 and up to 10080";
-    for (file, said) in [
+    let timeout_rule =
+        "won't do: give a number of minutes above 0 and up to 10080, or leave the key out for the default";
+    let service = "expected a map with the `cluster` of a service and its other keys";
+    are_refused(&[
         (
             "services: {api: {cluster: c}",
             "2: did not find expected ',' or '}', while parsing a flow mapping at line 1 column 11",
@@ -21,12 +39,9 @@ fn every_mistake_in_the_file_names_its_line_and_nothing_is_requested() {
         ("- api\n- web\n", "1: invalid type: sequence, expected a map with the key `services`"),
         (
             "services:\n  - api\n",
-            "2: services: invalid type: sequence, expected a map from the name of an ECS service to its `cluster` and `url`",
+            "2: services: invalid type: sequence, expected a map from the name of an ECS service to its `cluster` and its other keys",
         ),
-        (
-            "services:\n  api: staging\n",
-            "2: services.api: invalid type: string \"staging\", expected a map with the keys `cluster` and `url`",
-        ),
+        ("services:\n  api: staging\n", &format!("2: services.api: invalid type: string \"staging\", {service}")),
         (
             "services:\n  api: {cluster: c}\n  web: {cluster: c}\n  api: {cluster: d}\n",
             "4: services: `api` stands here a second time; keep one of the two",
@@ -37,11 +52,11 @@ fn every_mistake_in_the_file_names_its_line_and_nothing_is_requested() {
         ),
         (
             "timeout: 5\nservices:\n  api: {cluster: c}\n",
-            "1: unknown key `timeout`, the known keys are `services` and `timeoutMinutes`; a key that holds anchors begins with `x-`",
+            "1: unknown key `timeout`, the known keys are `services`, `scheduledTasks`, `role`, `timeoutMinutes`, `updateStrategy` and `parallel`; a key that holds anchors begins with `x-`",
         ),
         (
-            "services:\n  api:\n    cluster: c\n    timeoutMinutes: 5\n",
-            "4: services.api: unknown key `timeoutMinutes`, the known keys are `cluster` and `url`",
+            "services:\n  api:\n    cluster: c\n    timeout: 5\n",
+            "4: services.api: unknown key `timeout`, the known keys are `cluster`, `url`, `timeoutMinutes`, `header`, `containers` and `updateStrategy`",
         ),
         (
             "services:\n  api:\n    url: https://example.com\n",
@@ -79,20 +94,146 @@ fn every_mistake_in_the_file_names_its_line_and_nothing_is_requested() {
         ("timeoutMinutes: -5\nservices: {api: {cluster: c}}\n", &format!("1: timeoutMinutes: `-5` {timeout_rule}")),
         ("services: {api: {cluster: c}}\ntimeoutMinutes: .inf\n", &format!("2: timeoutMinutes: `.inf` {timeout_rule}")),
         ("services: {api: {cluster: c}}\ntimeoutMinutes: 5m\n", &format!("2: timeoutMinutes: `5m` {timeout_rule}")),
+    ]);
+}
+
+#[test]
+fn every_mistake_in_a_key_of_a_service_is_refused() {
+    are_refused(&[
+        (
+            "services:\n  api:\n    cluster: c\n    timeoutMinutes: 0\n",
+            "4: services.api.timeoutMinutes: `0` won't do: give a number of minutes above 0 and up to 10080, or leave the key out for the default",
+        ),
+        (
+            "services:\n  api:\n    cluster: c\n    header: 'X Version'\n",
+            "4: services.api.header: `X Version` won't do: give the name of an HTTP header, such as `Server`",
+        ),
+        (
+            "services:\n  api:\n    cluster: c\n    containers: []\n",
+            "4: services.api.containers: an empty list won't do: leave the key out for all containers",
+        ),
+        (
+            "services:\n  api:\n    cluster: c\n    containers: [app, worker, app]\n",
+            "4: services.api.containers[2]: `app` stands here a second time; keep one of the two",
+        ),
+        (
+            "services:\n  api:\n    cluster: c\n    containers:\n    - app\n    - log router\n",
+            "6: services.api.containers[1]: `log router` won't do: the name of a container has letters, digits, `-` and `_` only",
+        ),
+        (
+            "services:\n  api:\n    cluster: c\n    updateStrategy: newest\n",
+            "4: services.api.updateStrategy: `newest` won't do: give `current`, `latest`, `redeploy` or `none`",
+        ),
+    ]);
+}
+
+#[test]
+fn every_mistake_in_a_key_of_the_whole_file_is_refused() {
+    are_refused(&[
+        (
+            "updateStrategy: always\nservices: {api: {cluster: c}}\n",
+            "1: updateStrategy: `always` won't do: give `current`, `latest`, `redeploy` or `none`",
+        ),
+        (
+            "services: {api: {cluster: c}}\nparallel: 0\n",
+            "2: parallel: `0` won't do: give a whole number from 1 to 1000",
+        ),
+        (
+            "services: {api: {cluster: c}}\nparallel: 1001\n",
+            "2: parallel: `1001` won't do: give a whole number from 1 to 1000",
+        ),
+        (
+            "services: {api: {cluster: c}}\nrole:\n  arn: deploy\n",
+            "3: role.arn: `deploy` won't do: give the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/deploy`",
+        ),
+        (
+            "services: {api: {cluster: c}}\nrole:\n  name: deploy\n",
+            "3: role: unknown key `name`, the known key is `arn`",
+        ),
+        (
+            "services: {api: {cluster: c}}\nrole: {arn: }\n",
+            "2: role: `arn` is missing; give the ARN of the role, or leave `role` out",
+        ),
+    ]);
+}
+
+#[test]
+fn every_mistake_in_a_key_of_a_scheduled_task_is_refused() {
+    are_refused(&[
+        (
+            "scheduledTasks:\n  every night:\n",
+            "2: scheduledTasks: `every night` can't be the name of an EventBridge rule, which has up to 64 letters, digits, `.`, `-` and `_`",
+        ),
+        (
+            "scheduledTasks:\n  nightly:\n    cluster: c\n",
+            "3: scheduledTasks.nightly: unknown key `cluster`, the known keys are `eventBus`, `region`, `containers` and `updateStrategy`",
+        ),
+        (
+            "scheduledTasks:\n  nightly:\n    eventBus: 'my bus'\n",
+            "3: scheduledTasks.nightly.eventBus: `my bus` won't do: an event bus is a name of letters, digits, `.`, `-`, `_` and `/`, or an ARN such as `arn:aws:events:us-east-1:123456789012:event-bus/jobs`",
+        ),
+        (
+            "scheduledTasks:\n  nightly:\n    region: Frankfurt\n",
+            "3: scheduledTasks.nightly.region: `Frankfurt` won't do: give the name of a region, such as `us-east-1`",
+        ),
+        (
+            "scheduledTasks:\n  nightly: {region: us-west-2, eventBus: 'arn:aws:events:us-east-1:123456789012:event-bus/a'}\n",
+            "2: scheduledTasks.nightly: `region` says `us-west-2` but the ARN of `eventBus` `us-east-1`; leave `region` out",
+        ),
+        (
+            "scheduledTasks:\n  nightly:\n    containers: []\n    updateStrategy: latest\n",
+            "3: scheduledTasks.nightly.containers: an empty list won't do: leave the key out for all containers",
+        ),
+        (
+            "scheduledTasks:\n  nightly:\n    updateStrategy: later\n",
+            "3: scheduledTasks.nightly.updateStrategy: `later` won't do: give `current`, `latest`, `redeploy` or `none`",
+        ),
+    ]);
+}
+
+#[test]
+fn the_line_that_is_wrong_is_shown_without_its_password() {
+    let ecs = ecs([]);
+    for (line, shown) in [
+        ("url: ftp://me:secret@example.com/", "url: ftp://me:***@example.com/"),
+        ("url: 'https://me:sec ret/@example.com:port'", "url: 'https://me:***@example.com:port'"),
     ] {
-        let run = gehen_file(&ecs, file).deploy(NEW);
-        run.exits(1).says_only(&format!("error: gehen.yml:{said}"));
+        let run = gehen_file(&ecs, &format!("services:\n  api:\n    cluster: c\n    {line}\n")).deploy(NEW);
+        run.exits(1).never_says("sec").says(&format!("\n  4 |     {shown}\n"));
     }
+    let missing = "services:\n  api:\n    url: https://me:secret@example.com/\n";
+    gehen_file(&ecs, missing).deploy(NEW).exits(1).never_says("secret").says("me:***@example.com");
     assert_eq!(ecs.requests().len(), 0);
 }
 
 #[test]
-fn a_file_without_services_is_refused() {
+fn the_line_that_is_wrong_is_in_the_json_too() {
     let ecs = ecs([]);
-    for file in ["", "# nothing\n", "services:\n", "services: {}\n", "timeoutMinutes: 5\n"] {
+    let gehen = gehen_file(&ecs, "services:\n  api:\n    clutser: c\n");
+    let run = gehen.run(&["-gitsha", NEW, "-log-format", "json"]);
+    run.exits(1);
+    let summary: serde_json::Value = serde_json::from_str(&run.stderr).expect("one object on one line");
+    assert_eq!((&summary["line"], &summary["line_text"]), (&json!(3), &json!("    clutser: c")));
+}
+
+#[test]
+fn of_a_long_line_only_a_part_is_shown() {
+    let ecs = ecs([]);
+    let services: Vec<_> = (0..500).map(|index| format!("\"api-{index}\":{{\"cluster\":\"c\"}}")).collect();
+    let file = format!("{{\"services\":{{{},\"api\":{{\"clutser\":\"c\"}}}}}}", services.join(","));
+    let run = gehen_file(&ecs, &file).deploy(NEW);
+    run.exits(1).says("error: gehen.yml:1: services.api: unknown key `clutser`");
+    let shown = run.stderr.lines().nth(1).expect("the line is shown");
+    assert!(shown.starts_with("  1 | …") && shown.contains("clutser") && shown.chars().count() < 120, "{shown}");
+}
+
+#[test]
+fn a_file_with_nothing_to_deploy_is_refused() {
+    let ecs = ecs([]);
+    for file in ["", "# nothing\n", "services:\n", "services: {}\n", "timeoutMinutes: 5\n", "scheduledTasks:\n"] {
         let run = gehen_file(&ecs, file).deploy(NEW);
         run.exits(1).says_only(
-            "error: gehen.yml: no services: list at least one under `services:`, as gehen.example.yml shows",
+            "error: gehen.yml: nothing to deploy: list a service under `services:`, or a rule under `scheduledTasks:`, as gehen.example.yml shows",
         );
     }
     assert_eq!(ecs.requests().len(), 0);
@@ -128,9 +269,65 @@ fn aliases_that_blow_up_are_refused_at_once() {
     file.push_str("services: {api: {cluster: c}}\n");
     let run = gehen_file(&ecs, &file).deploy(NEW);
     run.exits(1).says("aliases blow this file up to many times its size; write the values out, or use fewer aliases");
-    assert!(run.stderr.starts_with("error: gehen.yml:") && run.stderr.lines().count() == 1, "{}", run.stderr);
+    assert!(run.stderr.starts_with("error: gehen.yml") && run.stderr.lines().count() <= 2, "{}", run.stderr);
     assert!(run.took.as_secs() < 5, "it took {:?}", run.took);
     assert_eq!(ecs.requests().len(), 0);
+}
+
+#[test]
+fn the_schema_is_printed_as_json_on_stdout() {
+    let ecs = ecs([]);
+    let run = gehen_file(&ecs, "not: read\n").run(&["-schema"]);
+    run.exits(0);
+    assert_eq!(run.stderr, "");
+    let schema: serde_json::Value = serde_json::from_str(&run.stdout).expect("the schema is JSON");
+    let schema = jsonschema::validator_for(&schema).expect("the schema can be used");
+    assert!(schema.is_valid(&json!({"services": {"api": {"cluster": "staging"}}})));
+    assert!(!schema.is_valid(&json!({"services": {"api": {"clutser": "staging"}}})));
+    assert_eq!(ecs.requests().len(), 0);
+}
+
+#[test]
+fn what_is_only_asked_for_is_deployed_and_nothing_else_is_touched() {
+    let names = ["web", "api", "worker"];
+    let ecs = ecs(names.map(|name| service(name).running(OLD)));
+    let gehen = gehen_yml(&ecs, "", &names);
+    gehen.run(&["-gitsha", NEW, "-only", "worker,web"]).exits(0);
+    assert_eq!(updates(&ecs), ["UpdateService web -> web:2", "UpdateService worker -> worker:2"]);
+    assert_eq!(names.map(|name| ecs.runs(name)), [NEW, OLD, NEW]);
+    let asked =
+        |name: &str| ecs.requests().iter().any(|request| request.body.to_string().contains(&format!("\"{name}\"")));
+    assert_eq!(names.map(asked), [true, false, true]);
+}
+
+#[test]
+fn a_name_that_the_file_does_not_have_is_refused() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let file = format!("services: {{api: {{cluster: '{}'}}}}\nscheduledTasks: {{nightly: }}\n", ecs.cluster_arn("api"));
+    for (only, unknown) in [("apj", "`apj`"), ("api,nightly,x,y", "`x` or `y`"), ("API", "`API`")] {
+        let run = gehen_file(&ecs, &file).run(&["-gitsha", NEW, "-only", only]);
+        run.exits(1).says_only(&format!(
+            "error: -only: the file has no service or scheduled task {unknown}, it has `api` and `nightly`"
+        ));
+    }
+    assert_eq!(ecs.requests().len(), 0);
+}
+
+#[test]
+fn a_service_may_have_a_shorter_timeout_than_the_rest_of_the_file() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    ecs.version(NEW, Behaviour::NeverStarts);
+    // The default would have gehen wait for five minutes.
+    let run = gehen_yml_with(&ecs, "", &[("api", SHORT), ("web", "")]).deploy(NEW);
+    run.exits(1).says("api: deploy check: waiting up to 3 s").ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
+    assert!(run.took.as_secs() < 120, "it took {:?}", run.took);
+}
+
+#[test]
+fn a_service_may_have_a_longer_timeout_than_the_rest_of_the_file() {
+    let ecs = ecs([service("api").running(OLD)]);
+    let run = gehen_yml_with(&ecs, SHORT, &[("api", "timeoutMinutes: 7")]).deploy(NEW);
+    run.exits(0).says("api: deploy check: waiting up to 7 min").says("api: drain check: waiting up to 7 min");
 }
 
 #[test]

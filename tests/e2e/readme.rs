@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use local_ecs::{Behaviour, Settings, View, service};
 use serde_json::json;
 
-use crate::support::{NEW, OLD, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_without_urls};
+use crate::support::{NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls};
 
 /// The README, as it is shown.
 const README: &str = include_str!("../../README.md");
@@ -54,12 +54,23 @@ fn the_policy_allows_what_gehen_calls_and_nothing_else() {
 }
 
 #[test]
+fn a_mistake_in_gehen_yml_looks_as_the_readme_shows_it() {
+    let ecs = ecs([]);
+    let file = README.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a gehen.yml");
+    let run = gehen_file(&ecs, &file.replace("url:", "urll:")).deploy(NEW);
+    run.exits(1);
+    let shown = README.split("```text\nerror: ").nth(1).and_then(|rest| rest.split("```").next()).expect("an error");
+    let (before, after) = shown.split_once('…').expect("the keys are cut");
+    assert!(run.stderr.starts_with(&format!("error: {before}")) && run.stderr.ends_with(after), "{}", run.stderr);
+}
+
+#[test]
 fn every_flag_of_the_help_is_in_the_readme_and_the_reverse() {
     let ecs = ecs([]);
     let help = gehen_yml(&ecs, "", &[]).run(&["-help"]).stdout;
     let of_help: BTreeSet<&str> = help.lines().filter_map(|line| line.trim().strip_prefix('-')).map(word).collect();
     let of_readme: BTreeSet<&str> = README.lines().filter_map(|line| line.strip_prefix("| `-")).map(word).collect();
-    assert!(of_help.len() >= 9, "{help}");
+    assert!(of_help.len() >= 10, "{help}");
     assert_eq!(of_help, of_readme);
 }
 
