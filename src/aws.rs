@@ -1,11 +1,15 @@
 //! What the clients of AWS services share: one set of credentials, one pool of connections, and how a request is tried.
 
 mod error;
+mod role;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{
     Builder as HttpClientBuilder, Connector,
     proxy::ProxyConfig,
@@ -16,7 +20,8 @@ use tokio::time::timeout;
 
 pub use error::{Error, Fate, convert};
 
-use crate::config::Service;
+use self::role::Role;
+use crate::{config::Service, git_sha::GitSha};
 
 /// How long one request may take, connecting and reading included. AWS answers in well under a second; a request that
 /// takes longer than this is better asked anew.
@@ -25,21 +30,42 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for credentials only to learn when they end.
 const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The usual AWS settings: credentials, profile, region and endpoints, from where the aws CLI takes them.
+/// The usual AWS settings: credentials, profile, region and endpoints, from where the aws CLI takes them; and the role that
+/// gehen.yml names, if it does, whose credentials then take the place of the caller's.
 pub struct Aws {
     settings: SdkConfig,
+    caller: Option<SharedCredentialsProvider>,
+    role: Option<Arc<Role>>,
 }
 
 impl Aws {
-    /// Reads the settings for deploying `services`. Asks for nothing that they don't need.
-    pub async fn load(services: &[Service]) -> Self {
+    /// Reads the settings for deploying `version` to `services`, as the role with this ARN if there is one. Asks for nothing
+    /// that they don't need, and for nothing of AWS.
+    pub async fn load(services: &[Service], role: Option<&str>, version: &GitSha) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client());
         if services.iter().all(|service| service.cluster.region().is_some()) {
             // Otherwise the SDK would look for a region that nobody needs, as far as EC2's metadata service.
             let region = services.first().and_then(|service| service.cluster.region()).map(str::to_owned);
             loader = loader.region(region.map(Region::new));
         }
-        Self { settings: loader.load().await }
+        let settings = loader.load().await;
+        let caller = settings.credentials_provider();
+        let Some(role) = role else { return Self { settings, caller, role: None } };
+        // STS has no region of its own in the file, and any will do.
+        let region = settings.region().map(ToString::to_string);
+        let region = region.or_else(|| services.iter().find_map(|service| service.cluster.region()).map(str::to_owned));
+        let role = Arc::new(Role::new(role, for_client(&settings, region), version).await);
+        let sessions: Arc<dyn ProvideCredentials> = Arc::<Role>::clone(&role);
+        let settings = settings.to_builder().credentials_provider(SharedCredentialsProvider::from(sessions)).build();
+        Self { settings, caller, role: Some(role) }
+    }
+
+    /// Assumes the role, if there is one. Errors: it can't be, in words for the user.
+    pub async fn assume_role(&self) -> anyhow::Result<()> {
+        match &self.role {
+            Some(role) => role.assume().await,
+            None => Ok(()),
+        }
     }
 
     /// An AWS that `http_client` answers for.
@@ -47,7 +73,8 @@ impl Aws {
     pub async fn canned(http_client: impl aws_sdk_ecs::config::HttpClient + 'static) -> Self {
         let credentials = aws_credential_types::Credentials::new("access key", "secret", None, None, "tests");
         let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client);
-        Self { settings: loader.credentials_provider(credentials).region("us-east-1").load().await }
+        let settings = loader.credentials_provider(credentials).region("us-east-1").load().await;
+        Self { caller: settings.credentials_provider(), settings, role: None }
     }
 
     /// The region that the settings give, or the first service's where each names its own.
@@ -58,21 +85,19 @@ impl Aws {
     /// What a client for `region`, or else for the region of the settings, is made of. It tries each request once:
     /// phases repeat what may be repeated, within the wait it belongs to.
     pub fn client_settings(&self, region: Option<String>) -> SdkConfig {
-        let timeouts = TimeoutConfig::builder().operation_timeout(REQUEST_TIMEOUT).build();
-        let mut settings = self.settings.to_builder();
-        settings.set_retry_config(Some(RetryConfig::disabled()));
-        settings.set_timeout_config(Some(timeouts));
-        settings.set_app_name(Some(AppName::new("gehen").expect("the name has letters only")));
-        if let Some(region) = region {
-            settings.set_region(Region::new(region));
-        }
-        settings.build()
+        for_client(&self.settings, region)
     }
 
-    /// When the credentials end, where their source says so within five seconds. Static credentials from the environment don't, but what
-    /// exports them often says it in AWS_CREDENTIAL_EXPIRATION, as `aws configure export-credentials` does.
+    /// When the caller's credentials end, where their source says so within five seconds. Static credentials from the
+    /// environment don't, but what exports them often says it in AWS_CREDENTIAL_EXPIRATION, as `aws configure
+    /// export-credentials` does. A role is assumed anew as long as they last, and its first session may outlast them.
     pub async fn credentials_end(&self) -> Option<SystemTime> {
-        let provider = self.settings.credentials_provider()?;
+        let session_ends = self.role.as_ref().and_then(|role| role.first_ends());
+        Some(self.caller_ends().await?.max(session_ends.unwrap_or(SystemTime::UNIX_EPOCH)))
+    }
+
+    async fn caller_ends(&self) -> Option<SystemTime> {
+        let provider = self.caller.as_ref()?;
         let credentials = timeout(CREDENTIALS_PATIENCE, provider.provide_credentials()).await.ok()?.ok()?;
         credentials.expiry().or_else(|| {
             let environment = |name| std::env::var(name).ok();
@@ -83,6 +108,19 @@ impl Aws {
             SystemTime::try_from(DateTime::from_str(&text, Format::DateTimeWithOffset).ok()?).ok()
         })
     }
+}
+
+/// As [`Aws::client_settings`].
+fn for_client(settings: &SdkConfig, region: Option<String>) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().operation_timeout(REQUEST_TIMEOUT).build();
+    let mut settings = settings.to_builder();
+    settings.set_retry_config(Some(RetryConfig::disabled()));
+    settings.set_timeout_config(Some(timeouts));
+    settings.set_app_name(Some(AppName::new("gehen").expect("the name has letters only")));
+    if let Some(region) = region {
+        settings.set_region(Region::new(region));
+    }
+    settings.build()
 }
 
 /// One pool of connections on the TLS stack that reqwest has too; proxies as reqwest finds them, in the environment.

@@ -77,8 +77,13 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
         let run = async {
             // First, because it says so where there are no CA certificates; the AWS SDK panics.
             let ping = Ping::new()?;
-            let aws = Aws::load(services).await;
+            let aws = Aws::load(services, config.role.as_deref(), &request.version).await;
             let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping };
+            tokio::select! {
+                biased;
+                by = cancel.cancelled() => return Ok(end(&End::Cancelled(by))),
+                assumed = aws.assume_role() => assumed?,
+            }
             let order = Order { services, version: &request.version, parallel: config.parallel };
             let ended = if request.dry_run {
                 deploy::plan(&clients, &order, &cancel, aws.credentials_end()).await.map(|()| None)

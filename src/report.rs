@@ -25,6 +25,7 @@ pub use events::{Event, Phase, url};
 
 use self::{conclusion::Conclusion, github::Github, live::Live, progress::Board};
 use crate::{
+    aws::Error,
     cli::LogFormat,
     config::Refused,
     git_sha::GitSha,
@@ -122,6 +123,14 @@ pub fn credentials_end_early(left: Duration, longest: Duration) {
         duration(left),
         duration(longest)
     ));
+}
+
+/// Warns that STS has not yet let anybody assume the role, and that it is asked again for so long.
+pub fn tries_to_assume_again(role: &str, error: &Error, limit: Duration) {
+    let fields = || json!({"role": role, "error": error.to_string(), "limit_seconds": json::seconds(limit)});
+    let (error, limit) = (excerpt(&error.to_string()), duration(limit));
+    let message = format_args!("role `{}`: {error}; trying again for up to {limit}", excerpt(role));
+    tell(Level::WARN, "", Phase::Preflight, "tries_again", fields, message);
 }
 
 /// Warns that the Datadog agent at `host` gets no events, or no more of them.

@@ -5,8 +5,12 @@ use std::fmt;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecs::config::http::HttpResponse;
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
 use crate::text::excerpt;
+
+/// What assuming a role goes by.
+const ASSUME_ROLE: &str = "sts:AssumeRole";
 
 /// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action, such
 /// as `ecr:BatchGetImage`.
@@ -70,6 +74,9 @@ impl Error {
             // "User: … is not authorized to perform: iam:PassRole on resource: …"
             let denied = self.message.split("perform: ").nth(1).and_then(|rest| rest.split_whitespace().next());
             Some(match denied {
+                Some(ASSUME_ROLE) => {
+                    format!("the trust policy of that role must let the caller in, and the caller needs {ASSUME_ROLE}")
+                }
                 Some(action) => format!("the role needs {action}"),
                 None if self.operation.contains(':') => format!("the role needs {}", self.operation),
                 None => format!("the role needs ecs:{}", self.operation),
@@ -101,6 +108,9 @@ pub fn convert<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) ->
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    if let Some(not_assumed) = std::error::Error::source(error).and_then(cause::<NotAssumed>) {
+        return without_role(not_assumed);
+    }
     let code = error.code().unwrap_or_default().to_owned();
     let fate = match error {
         _ if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" => {
@@ -111,10 +121,9 @@ where
             Fate::Deferred
         }
         SdkError::ConstructionFailure(_) => Fate::Refused,
-        SdkError::DispatchFailure(_) if credentials_error(error).is_some() => match credentials_error(error) {
-            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => Fate::Deferred,
-            _ => Fate::Refused,
-        },
+        SdkError::DispatchFailure(_) if cause::<CredentialsError>(error).is_some() => {
+            cause(error).map_or(Fate::Unknown, fate_of)
+        }
         SdkError::ServiceError(answer) => match answer.raw().status().as_u16() {
             429 => Fate::Deferred,
             408 | 500.. => Fate::Unknown,
@@ -131,8 +140,33 @@ where
     Error { fate, operation, message }
 }
 
-/// What kept credentials from being found, if that is why the request was not even sent.
-fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
+/// What becomes of a request to assume a role, inside of what kept credentials from being found.
+type NotAssumed = SdkError<AssumeRoleError, HttpResponse>;
+
+/// Converts the error of a source of credentials that assumes a role.
+pub fn of_credentials(error: &CredentialsError) -> Error {
+    match cause::<NotAssumed>(error) {
+        Some(not_assumed) => without_role(not_assumed),
+        None => Error { fate: fate_of(error), operation: ASSUME_ROLE, message: causes(error) },
+    }
+}
+
+/// Converts the error of a request that was not sent, because the role that was to send it could not be assumed.
+fn without_role(not_assumed: &NotAssumed) -> Error {
+    let error = convert(ASSUME_ROLE, not_assumed);
+    Error { fate: if error.fate == Fate::Unknown { Fate::Deferred } else { error.fate }, ..error }
+}
+
+/// What may be assumed of a request for which no credentials could be had.
+fn fate_of(error: &CredentialsError) -> Fate {
+    match error {
+        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => Fate::Deferred,
+        _ => Fate::Refused,
+    }
+}
+
+/// The error itself or the first of its causes that is a `T`.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     std::iter::successors(Some(error), |cause| cause.source()).find_map(|cause| cause.downcast_ref())
 }
 

@@ -18,6 +18,7 @@ mod faults;
 mod known_good;
 mod parallel;
 mod preflight;
+mod role;
 mod rollbacks;
 mod signals;
 mod superseded;

@@ -1,16 +1,13 @@
 //! What is looked at before the first write: problems, of which all are told at once, and remarks, of which none blocks.
 
-use std::{
-    net::TcpListener,
-    time::{Duration, SystemTime},
-};
+use std::{net::TcpListener, time::Duration};
 
 use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image, service};
 use serde_json::{Value, json};
 
 use crate::support::{
     NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_with,
-    gehen_yml_without_urls,
+    gehen_yml_without_urls, in_seconds,
 };
 
 const OWN: &str = "123456789012";
@@ -364,11 +361,6 @@ fn a_password_in_a_url_is_not_printed() {
     let file = format!("services: {{api: {{cluster: '{}', url: '{url}'}}}}\n", ecs.cluster_arn("api"));
     let run = gehen_file(&ecs, &file).deploy(NEW);
     run.exits(0).says("warning: today http://user:***@127.0.0.1:").never_says("correct-horse");
-}
-
-/// `seconds` from now, as AWS writes it.
-fn in_seconds(seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(seconds)).to_string()
 }
 
 /// The worst case of one service with five minutes for each check: twice a minute for the writes, twice five for the

@@ -409,3 +409,8 @@ pub fn moments(ecs: &LocalEcs, service: &str, task_definition: &str, what: What)
 pub fn updates(ecs: &LocalEcs) -> Vec<String> {
     ecs.writes().into_iter().filter(|write| !write.starts_with("RegisterTaskDefinition")).collect()
 }
+
+/// `seconds` from now, as AWS writes it.
+pub fn in_seconds(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now() + Duration::from_secs(seconds)).to_string()
+}
