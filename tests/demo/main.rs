@@ -65,7 +65,7 @@ fn demo() -> anyhow::Result<()> {
         }
     }
     say(format_args!(
-        "Now with your own services:\n\n  cargo install --path .\n  cp gehen.example.yml gehen.yml    # then name your cluster and services\n  \
+        "Now with your own services:\n\n  cargo install --locked --path .\n  cp gehen.example.yml gehen.yml    # then name your cluster and services\n  \
          gehen -gitsha \"$(git rev-parse HEAD)\""
     ));
     Ok(())
