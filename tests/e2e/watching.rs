@@ -9,6 +9,8 @@ use crate::support::{
     Gehen, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, kill, rude_server, steady,
 };
 
+const README: &str = include_str!("../../README.md");
+
 /// The lines of a run that was asked for JSON: each is an object with the keys that every line has, nothing else was
 /// printed, and the last is the summary, whose exit code is the run's.
 #[track_caller]
@@ -17,6 +19,8 @@ fn lines(run: &Run) -> Vec<Value> {
     let lines = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
     let lines: Vec<Value> = lines.collect();
     for line in &lines {
+        assert_documented(line);
+        assert!(README.contains(&format!("`{}`", line["phase"].as_str().unwrap_or_default())), "{line}");
         for key in ["time", "level", "phase", "event", "message"] {
             assert!(line[key].is_string(), "{key} is missing: {line}");
         }
@@ -28,6 +32,25 @@ fn lines(run: &Run) -> Vec<Value> {
     assert_eq!(summary["event"], "summary", "{summary}");
     assert_eq!(summary["exit_code"], json!(run.status.code()));
     lines
+}
+
+/// Asserts that the README names every key of `value`, but for the times.
+#[track_caller]
+fn assert_documented(value: &Value) {
+    match value {
+        Value::Array(values) => values.iter().for_each(assert_documented),
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let is_known = key.ends_with("_seconds") || README.contains(&format!("`{key}`"));
+                assert!(is_known, "the README doesn't name `{key}`");
+                assert_documented(value);
+            }
+        }
+        _ => {}
+    }
+    if let Some(outcome) = value["outcome"].as_str() {
+        assert!(README.contains(&format!("`{outcome}`")), "the README doesn't name `{outcome}`");
+    }
 }
 
 /// The last line, with what differs from run to run made equal.
@@ -420,6 +443,30 @@ mod on_a_terminal {
         assert!(bytes.matches("api: deploy check …").count() > 1, "it is live: {bytes}");
         let is_colour = |sequence: &str| sequence.split_once('m').is_some_and(|(codes, _)| codes.parse::<u8>().is_ok());
         assert!(!bytes.split("\x1b[").skip(1).any(is_colour), "{bytes}");
+    }
+
+    #[test]
+    fn many_services_at_once_leave_room_for_the_log() {
+        let names: Vec<_> = (1..=14).map(|number| format!("api-{number}")).collect();
+        let ecs = ecs(names.iter().map(|name| service(name).running(OLD)));
+        ecs.version(NEW, Behaviour::NeverStarts);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let gehen = gehen_yml(&ecs, "parallel: 14", &names).with("TERM", "xterm");
+        let run = InTerminal::start(gehen, (10, 100), &["-gitsha", NEW]);
+        run.until(|rows| rows.last().is_some_and(|row| row == "10 more: 10 deploy check"));
+        let rows = run.rows();
+        let live: Vec<_> = rows.iter().skip(rows.len() - 5).map(|row| row.split(": ").next().unwrap_or(row)).collect();
+        assert_eq!(live, ["api-1", "api-2", "api-3", "api-4", "10 more"], "{rows:#?}");
+        assert!(rows.len() > 5, "{rows:#?}");
+        run.types(CTRL_C);
+        let (code, lines, _) = run.wait();
+        assert_eq!(code, Some(1));
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some("api-14: why: the run was cancelled by SIGINT"),
+            "{lines:#?}"
+        );
+        assert!(!lines.iter().any(|line| line.contains("others ") || line.contains(" more: ")), "{lines:#?}");
     }
 
     #[test]
