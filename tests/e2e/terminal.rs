@@ -25,7 +25,7 @@ use crate::support::Gehen;
 /// How long the reader waits for news at once.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// How long a story waits until the terminal shows what it is to show.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// A new terminal: the end that a person sits at, and the one for programs.
 pub fn open() -> (OwnedFd, OwnedFd) {
@@ -106,13 +106,17 @@ impl InTerminal {
 
     /// Waits until the rows of the screen are as `expected`.
     #[track_caller]
-    pub fn until(&self, expected: impl Fn(&[String]) -> bool) -> &Self {
+    pub fn until(&self, expected: impl Fn(&[String]) -> bool) {
         let since = Instant::now();
         while !expected(&self.rows()) {
             assert!(since.elapsed() < LONGEST, "the screen still shows:\n{}", self.rows().join("\n"));
             std::thread::sleep(Duration::from_millis(50));
         }
-        self
+    }
+
+    /// How often `text` has been written.
+    pub fn times(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.shown().bytes).matches(text).count()
     }
 
     /// Makes the terminal another size.
