@@ -17,7 +17,7 @@ const DESCRIPTION: &str = "Of each service that the file lists, it registers a n
     that was updated goes back to what ran before. Lines for people go to stderr, results for scripts to stdout.";
 
 /// What gehen reads from the environment.
-const ENVIRONMENT: [(&str, &str); 12] = [
+const ENVIRONMENT: [(&str, &str); 14] = [
     (
         "AWS_PROFILE, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and others of the AWS SDKs",
         "Credentials, profile and region, as for the aws CLI.",
@@ -40,7 +40,9 @@ const ENVIRONMENT: [(&str, &str); 12] = [
     ("DD_ENV, DD_SERVICE, DD_VERSION", "Tags of those events, beside the docker labels of the container."),
     ("RUST_LOG", "Which lines are shown: RUST_LOG=warn quiets those of a deploy that goes well."),
     ("NO_COLOR", "Where it is set and not empty, no line is coloured."),
-    ("TERM", "A terminal that is \"dumb\" gets no colours."),
+    ("TERM", "A terminal that is \"dumb\" gets neither colours nor live lines."),
+    ("GITHUB_ACTIONS", "Where it is \"true\", each service folds into a group and a failure is an annotation, too."),
+    ("GITHUB_STEP_SUMMARY", "In GitHub Actions, the file that gets a table of how each service ended."),
     ("CI", "Where it is set and not empty, on Linux, the death of the process that started gehen counts as SIGTERM."),
 ];
 
