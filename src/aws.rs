@@ -1,6 +1,7 @@
 //! What the clients of AWS services share: one set of credentials, one pool of connections, and how a request is tried.
 
 mod error;
+pub mod raw;
 mod role;
 
 use std::{
@@ -8,7 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    AppName, BehaviorVersion, Region, SdkConfig, environment::region::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{
     Builder as HttpClientBuilder, Connector,
@@ -21,7 +26,10 @@ use tokio::time::timeout;
 pub use error::{Error, Fate, convert};
 
 use self::role::Role;
-use crate::{config::Service, git_sha::GitSha};
+use crate::{
+    config::{ScheduledTask, Service},
+    git_sha::GitSha,
+};
 
 /// How long one request may take, connecting and reading included. AWS answers in well under a second; a request that
 /// takes longer than this is better asked anew.
@@ -39,21 +47,27 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads the settings for deploying `version` to `services`, as the role with this ARN if there is one. Asks for nothing
-    /// that they don't need, and for nothing of AWS.
-    pub async fn load(services: &[Service], role: Option<&str>, version: &GitSha) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client());
-        if services.iter().all(|service| service.cluster.region().is_some()) {
-            // Otherwise the SDK would look for a region that nobody needs, as far as EC2's metadata service.
-            let region = services.first().and_then(|service| service.cluster.region()).map(str::to_owned);
-            loader = loader.region(region.map(Region::new));
-        }
+    /// Reads the settings for deploying `version` to `services` and `tasks`, as the role with this ARN if there is one. Asks
+    /// for nothing that they don't need, and for nothing of AWS: otherwise the SDK would look for a region that nobody needs,
+    /// as far as EC2's metadata service.
+    pub async fn load(services: &[Service], tasks: &[ScheduledTask], role: Option<&str>, version: &GitSha) -> Self {
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client());
+        let named = services.iter().find_map(|service| service.cluster.region());
+        let named = named.or_else(|| tasks.iter().find_map(ScheduledTask::named_region)).map(str::to_owned);
+        let loader = match (needed_region(services, tasks), common_region(services)) {
+            (Needed::None, _) => loader.region(named.clone().map(Region::new)),
+            (Needed::ForTasks, Some(common)) => {
+                let settings = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                    .or_else(ProfileFileRegionProvider::new());
+                loader.region(settings.or_else(Region::new(common.to_owned())))
+            }
+            (Needed::ForTasks | Needed::ForServices, _) => loader,
+        };
         let settings = loader.load().await;
         let caller = settings.credentials_provider();
         let Some(role) = role else { return Self { settings, caller, role: None } };
         // STS has no region of its own in the file, and any will do.
-        let region = settings.region().map(ToString::to_string);
-        let region = region.or_else(|| services.iter().find_map(|service| service.cluster.region()).map(str::to_owned));
+        let region = settings.region().map(ToString::to_string).or(named);
         let role = Arc::new(Role::new(role, for_client(&settings, region), version).await);
         let sessions: Arc<dyn ProvideCredentials> = Arc::<Role>::clone(&role);
         let settings = settings.to_builder().credentials_provider(SharedCredentialsProvider::from(sessions)).build();
@@ -77,7 +91,7 @@ impl Aws {
         Self { caller: settings.credentials_provider(), settings, role: None }
     }
 
-    /// The region that the settings give, or the first service's where each names its own.
+    /// The region that the settings give; where they give none, or nobody needs it, that of the services.
     pub fn region(&self) -> Option<&Region> {
         self.settings.region()
     }
@@ -121,6 +135,34 @@ fn for_client(settings: &SdkConfig, region: Option<String>) -> SdkConfig {
         settings.set_region(Region::new(region));
     }
     settings.build()
+}
+
+/// Whether a region is needed that the file doesn't name.
+#[derive(Debug, PartialEq, Eq)]
+enum Needed {
+    /// No: each cluster and each rule has one.
+    None,
+    /// Only scheduled tasks need one, for which that of the services will do.
+    ForTasks,
+    /// A cluster goes by its bare name.
+    ForServices,
+}
+
+fn needed_region(services: &[Service], tasks: &[ScheduledTask]) -> Needed {
+    if services.iter().any(|service| service.cluster.region().is_none()) {
+        Needed::ForServices
+    } else if tasks.iter().any(|task| task.named_region().is_none()) {
+        Needed::ForTasks
+    } else {
+        Needed::None
+    }
+}
+
+/// The region of all services, where they are in one.
+fn common_region(services: &[Service]) -> Option<&str> {
+    let mut regions = services.iter().map(|service| service.cluster.region());
+    let first = regions.next()??;
+    regions.all(|region| region == Some(first)).then_some(first)
 }
 
 /// One pool of connections on the TLS stack that reqwest has too; proxies as reqwest finds them, in the environment.

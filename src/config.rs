@@ -93,6 +93,13 @@ pub enum UpdateStrategy {
     None,
 }
 
+impl UpdateStrategy {
+    /// Whether a new revision is registered.
+    pub fn makes_revision(self) -> bool {
+        matches!(self, Self::Current | Self::Latest)
+    }
+}
+
 /// One scheduled task of gehen.yml: a rule of EventBridge, each of whose ECS targets gets a new revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduledTask {
@@ -112,6 +119,14 @@ impl Service {
     /// How long one request of the url may take: short enough for several in one check.
     pub fn request_timeout(&self) -> Duration {
         LONGEST_REQUEST.min(self.timeout / 4)
+    }
+}
+
+impl ScheduledTask {
+    /// The region that the file names: its own, or that of its event bus's ARN.
+    pub fn named_region(&self) -> Option<&str> {
+        let of_bus = || self.event_bus.as_deref()?.strip_prefix("arn:")?.split(':').nth(2);
+        self.region.as_deref().or_else(of_bus)
     }
 }
 

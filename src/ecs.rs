@@ -5,17 +5,12 @@ mod answers;
 mod definition;
 mod seen;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::collections::HashMap;
 
 use aws_sdk_ecs::{
     Client,
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::AfterDeserializationInterceptorContextRef},
     types::{DesiredStatus, ServiceDeploymentStatus, StopServiceDeploymentStopType, TaskDefinitionField},
 };
-use aws_smithy_types::body::SdkBody;
 
 pub use definition::{Registration, TaskDefinition, Unclear};
 pub use seen::{
@@ -25,7 +20,10 @@ pub use seen::{
 
 use self::answers::look;
 use crate::{
-    aws::{Aws, Error, convert},
+    aws::{
+        Aws, Error, convert,
+        raw::{KeepBody, with_body},
+    },
     config::Service,
 };
 
@@ -41,9 +39,13 @@ pub struct Ecs {
 }
 
 impl Ecs {
-    /// Prepares a client for each region that `services` name. Errors: a bare cluster name where the AWS settings give
-    /// no region.
-    pub fn connect(aws: &Aws, services: &[Service]) -> anyhow::Result<Self> {
+    /// Prepares a client for each region that `services` name, and for each of `regions`. Errors: a bare cluster name where
+    /// the AWS settings give no region.
+    pub fn connect<'a>(
+        aws: &Aws,
+        services: &[Service],
+        regions: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<Self> {
         let mut clients = HashMap::new();
         for service in services {
             let region = service.cluster.region().map(str::to_owned);
@@ -56,7 +58,15 @@ impl Ecs {
             }
             clients.entry(region.clone()).or_insert_with(|| Client::new(&aws.client_settings(region)));
         }
+        for region in regions {
+            let region = Some(region.to_owned());
+            clients.entry(region.clone()).or_insert_with(|| Client::new(&aws.client_settings(region)));
+        }
         Ok(Self { clients })
+    }
+
+    fn client_in(&self, region: &str) -> &Client {
+        self.clients.get(&Some(region.to_owned())).expect("connect made a client for each region asked for")
     }
 
     fn client(&self, service: &Service) -> &Client {
@@ -103,51 +113,35 @@ impl Ecs {
 
     /// DescribeTaskDefinition of one revision, tags included, with every field that ECS sent.
     pub async fn task_definition(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.describe(service, &arn.0).await
+        describe(self.client(service), &arn.0).await
+    }
+
+    /// As [`Self::task_definition`], in `region`; an ARN that names no revision means the newest that is ACTIVE
+    /// (API_DescribeTaskDefinition).
+    pub async fn task_definition_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        describe(self.client_in(region), &arn.0).await
     }
 
     /// As [`Self::task_definition`], of the newest ACTIVE revision of the family that `arn` belongs to
     /// (API_DescribeTaskDefinition).
     pub async fn newest_of_family(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.describe(service, arn.family()).await
+        describe(self.client(service), arn.family()).await
     }
 
-    /// `name` is an ARN or a family.
-    async fn describe(&self, service: &Service, name: &str) -> Result<TaskDefinition, Error> {
-        const OPERATION: &str = "DescribeTaskDefinition";
-        let body = KeepBody::default();
-        self.client(service)
-            .describe_task_definition()
-            .task_definition(name)
-            .include(TaskDefinitionField::Tags)
-            .customize()
-            .interceptor(body.clone())
-            .send()
-            .await
-            .map_err(|error| convert(OPERATION, &error))?;
-        TaskDefinition::from_answer(&body.take()).map_err(|error| Error::refused(OPERATION, format!("{error:#}")))
+    /// As [`Self::newest_of_family`], in `region`.
+    pub async fn newest_of_family_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        describe(self.client_in(region), arn.family()).await
     }
 
     /// RegisterTaskDefinition with exactly the body of `registration`. Not idempotent: a repeated request may make two
     /// revisions.
     pub async fn register(&self, service: &Service, registration: &Registration) -> Result<TaskDefinitionArn, Error> {
-        const OPERATION: &str = "RegisterTaskDefinition";
-        let body = registration.to_json();
-        let answer = self
-            .client(service)
-            .register_task_definition()
-            .family(registration.family())
-            .customize()
-            .mutate_request(move |request| {
-                request.headers_mut().insert("content-length", body.len().to_string());
-                *request.body_mut() = SdkBody::from(body.clone());
-            })
-            .send()
-            .await
-            .map_err(|error| convert(OPERATION, &error))?;
-        let arn = answer.task_definition().and_then(|definition| definition.task_definition_arn());
-        arn.map(|arn| TaskDefinitionArn(arn.to_owned()))
-            .ok_or_else(|| Error::refused(OPERATION, "the answer doesn't hold the new revision's ARN"))
+        register(self.client(service), registration).await
+    }
+
+    /// As [`Self::register`], in `region`.
+    pub async fn register_in(&self, region: &str, registration: &Registration) -> Result<TaskDefinitionArn, Error> {
+        register(self.client_in(region), registration).await
     }
 
     /// UpdateService to `task_definition` with forceNewDeployment and without a desired count; gives the service as it
@@ -290,29 +284,34 @@ impl Ecs {
     }
 }
 
-/// Keeps the body of an answer as it came over the wire.
-#[derive(Clone, Debug, Default)]
-struct KeepBody(Arc<Mutex<Vec<u8>>>);
-
-impl KeepBody {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.0.lock().expect("nobody panics while holding the lock"))
-    }
+/// DescribeTaskDefinition of `name`, which is an ARN or a family.
+async fn describe(client: &Client, name: &str) -> Result<TaskDefinition, Error> {
+    const OPERATION: &str = "DescribeTaskDefinition";
+    let body = KeepBody::default();
+    client
+        .describe_task_definition()
+        .task_definition(name)
+        .include(TaskDefinitionField::Tags)
+        .customize()
+        .interceptor(body.clone())
+        .send()
+        .await
+        .map_err(|error| convert(OPERATION, &error))?;
+    TaskDefinition::from_answer(&body.take()).map_err(|error| Error::refused(OPERATION, format!("{error:#}")))
 }
 
-impl Intercept for KeepBody {
-    fn name(&self) -> &'static str {
-        "KeepBody"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), aws_sdk_ecs::error::BoxError> {
-        let body = context.response().body().bytes().unwrap_or_default().to_vec();
-        *self.0.lock().expect("nobody panics while holding the lock") = body;
-        Ok(())
-    }
+/// RegisterTaskDefinition with exactly the body of `registration`.
+async fn register(client: &Client, registration: &Registration) -> Result<TaskDefinitionArn, Error> {
+    const OPERATION: &str = "RegisterTaskDefinition";
+    let answer = client
+        .register_task_definition()
+        .family(registration.family())
+        .customize()
+        .mutate_request(with_body(registration.to_json()))
+        .send()
+        .await
+        .map_err(|error| convert(OPERATION, &error))?;
+    let arn = answer.task_definition().and_then(|definition| definition.task_definition_arn());
+    arn.map(|arn| TaskDefinitionArn(arn.to_owned()))
+        .ok_or_else(|| Error::refused(OPERATION, "the answer doesn't hold the new revision's ARN"))
 }

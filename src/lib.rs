@@ -9,6 +9,7 @@ mod datadog;
 mod deploy;
 mod ecr;
 mod ecs;
+mod eventbridge;
 mod git_sha;
 mod image;
 mod outcome;
@@ -29,9 +30,11 @@ use crate::{
     deploy::{Clients, NotBegun, Order},
     ecr::Ecr,
     ecs::Ecs,
+    eventbridge::EventBridge,
     git_sha::GitSha,
     outcome::End,
     ping::Ping,
+    report::About,
     signals::{Cancel, Listener},
 };
 
@@ -66,9 +69,10 @@ fn end(end: &End<'_>) -> ExitCode {
 
 fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
     let config = config::load(&request.path)?.only(&request.only)?;
-    let services = &config.services;
-    let names = services.iter().map(|service| service.name.as_str());
-    report::begins(names, &request.version, config.parallel == 1);
+    let (services, scheduled_tasks) = (&config.services, &config.scheduled_tasks);
+    let parts = services.iter().map(|service| About::Service(&service.name));
+    let parts = parts.chain(scheduled_tasks.iter().map(|task| About::ScheduledTask(&task.rule)));
+    report::begins(parts, &request.version, config.parallel == 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let datadog = if request.dry_run { None } else { tell_datadog(&request.version) };
@@ -77,21 +81,23 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
         let run = async {
             // First, because it says so where there are no CA certificates; the AWS SDK panics.
             let ping = Ping::new()?;
-            let aws = Aws::load(services, config.role.as_deref(), &request.version).await;
-            let clients = Clients { ecs: Ecs::connect(&aws, services)?, ecr: Ecr::new(&aws), ping };
+            let aws = Aws::load(services, scheduled_tasks, config.role.as_deref(), &request.version).await;
+            let events = EventBridge::connect(&aws, scheduled_tasks);
+            let ecs = Ecs::connect(&aws, services, events.regions())?;
+            let clients = Clients { ecs, events, ecr: Ecr::new(&aws), ping };
             tokio::select! {
                 biased;
                 by = cancel.cancelled() => return Ok(end(&End::Cancelled(by))),
                 assumed = aws.assume_role() => assumed?,
             }
-            let order = Order { services, version: &request.version, parallel: config.parallel };
+            let order = Order { services, scheduled_tasks, version: &request.version, parallel: config.parallel };
             let ended = if request.dry_run {
                 deploy::plan(&clients, &order, &cancel, aws.credentials_end()).await.map(|()| None)
             } else {
                 deploy::deploy(&clients, &order, &cancel, aws.credentials_end()).await.map(Some)
             };
             Ok(match ended {
-                Ok(Some(ended)) => end(&End::Services(&ended)),
+                Ok(Some(ended)) => end(&End::All(&ended)),
                 Ok(None) => end(&End::Planned),
                 Err(NotBegun::Problems(problems)) => end(&End::Problems(&problems)),
                 Err(NotBegun::Cancelled(by)) => end(&End::Cancelled(by)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{Refused, UpdateStrategy},
-    deploy::{Problems, Replacement, RolledBack},
+    deploy::{Problems, PutBack, Replacement, RolledBack},
     ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
 };
@@ -31,6 +31,34 @@ pub struct Ended {
     pub took: Duration,
     /// The command that puts the previous version back by hand.
     pub way_back: String,
+}
+
+/// How one rule ended, and everything that its last line says.
+pub struct EndedSchedule {
+    /// The rule's name.
+    pub rule: String,
+    /// How it ended.
+    pub outcome: ScheduleOutcome,
+    /// What it ran before the run; empty where it was to stay as it is.
+    pub before: Vec<TaskDefinitionArn>,
+    /// What EventBridge shows that it runs at the end of the run, or why that isn't known.
+    pub last_look: Result<Vec<TaskDefinitionArn>, String>,
+    /// The task definitions that are known, with their versions for people.
+    pub known: Vec<(TaskDefinitionArn, String)>,
+    /// The version that was to be deployed.
+    pub version: GitSha,
+    /// From the rule's first look to its end.
+    pub took: Duration,
+    /// The commands that put what it ran back by hand, one for each target.
+    pub ways_back: Vec<String>,
+}
+
+/// How each part of a run ended, in the order of the file.
+pub struct AllEnded {
+    /// The services.
+    pub services: Vec<Ended>,
+    /// The rules of the scheduled tasks.
+    pub schedules: Vec<EndedSchedule>,
 }
 
 /// Why something failed, or did not come to its end.
@@ -119,10 +147,47 @@ impl Outcome {
     }
 }
 
+/// How one rule ended.
+#[derive(Debug)]
+pub enum ScheduleOutcome {
+    /// It was seen to run the new version, in these task definitions.
+    Updated(Vec<TaskDefinitionArn>),
+    /// It ran the version already.
+    UpToDate,
+    /// It was to stay as it is.
+    Stays(UpdateStrategy),
+    /// It failed, or the run did; how it went back.
+    PutBack {
+        /// Why.
+        why: String,
+        /// How.
+        back: PutBack,
+    },
+    /// It failed before anything was put: it runs what it ran.
+    NotUpdated {
+        /// Why.
+        why: String,
+    },
+    /// Somebody else has changed it, and it was left alone.
+    Superseded,
+    /// The run ended before its turn.
+    NotReached,
+}
+
+impl ScheduleOutcome {
+    /// The outcome's exit code: 0 deployed, 1 failed.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Updated(_) | Self::UpToDate | Self::Stays(_) => 0,
+            Self::PutBack { .. } | Self::NotUpdated { .. } | Self::Superseded | Self::NotReached => 1,
+        }
+    }
+}
+
 /// How a run ended.
 pub enum End<'a> {
-    /// With each of its services, in their order.
-    Services(&'a [Ended]),
+    /// With each of its parts.
+    All(&'a AllEnded),
     /// It was only to say what it would do.
     Planned,
     /// With problems that preflight found; nothing has been changed.
@@ -141,18 +206,20 @@ impl End<'_> {
     /// The exit code of the run.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Services(ended) => exit_code(ended.iter().map(|ended| &ended.outcome)),
+            Self::All(AllEnded { services, schedules }) => {
+                let services = services.iter().map(|ended| ended.outcome.exit_code());
+                worst(services.chain(schedules.iter().map(|ended| ended.outcome.exit_code())))
+            }
             Self::Planned => 0,
             Self::Problems(_) | Self::Cancelled(_) | Self::Abandoned | Self::Refused(_) | Self::Error(_) => 1,
         }
     }
 }
 
-/// The exit code of the run: that of its worst service, where failed (1) is worse than undetermined (2), and that worse
-/// than deployed (0).
-fn exit_code<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> u8 {
+/// The worst of these exit codes, where failed (1) is worse than undetermined (2), and that worse than deployed (0).
+fn worst(codes: impl Iterator<Item = u8>) -> u8 {
     let badness = |code: &u8| [0, 2, 1].iter().position(|known| known == code);
-    outcomes.into_iter().map(Outcome::exit_code).max_by_key(badness).unwrap_or(0)
+    codes.max_by_key(badness).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -166,13 +233,15 @@ mod tests {
         let undetermined =
             || Outcome::Undetermined { task_definition: arn(), version: None, remaining: String::new().into() };
         let failed = || Outcome::NotUpdated { why: String::new().into() };
+        assert_eq!(worst([2, ScheduleOutcome::UpToDate.exit_code()].into_iter()), 2);
+        assert_eq!(worst([2, 0, ScheduleOutcome::Superseded.exit_code()].into_iter()), 1);
         for (outcomes, code) in [
             (vec![deployed()], 0),
             (vec![deployed(), undetermined(), deployed()], 2),
             (vec![undetermined(), failed(), deployed()], 1),
             (vec![failed(), Outcome::NotReached], 1),
         ] {
-            assert_eq!(exit_code(&outcomes), code, "{outcomes:?}");
+            assert_eq!(worst(outcomes.iter().map(Outcome::exit_code)), code, "{outcomes:?}");
         }
     }
 }

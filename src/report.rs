@@ -10,6 +10,7 @@ mod json;
 mod lines;
 mod live;
 mod progress;
+mod schedule;
 
 use std::{
     fmt,
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use tracing::Level;
 
 pub use events::{Event, Phase, url};
+pub use schedule::RuleEvent;
 
 use self::{conclusion::Conclusion, github::Github, live::Live, progress::Board};
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
     cli::LogFormat,
     config::Refused,
     git_sha::GitSha,
-    outcome::End,
+    outcome::{AllEnded, End},
     text::{duration, escape, excerpt},
 };
 
@@ -81,10 +83,40 @@ pub fn also_tell(listener: impl Fn(&str, &Event<'_>) + Send + Sync + 'static) {
     let _ = LISTENER.set(Box::new(listener));
 }
 
-/// Says which services are to be deployed, what to them, and whether one after another.
-pub fn begins<'a>(services: impl Iterator<Item = &'a str>, version: &GitSha, one_at_a_time: bool) {
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// The whole run.
+    Run,
+    /// A service, by its name.
+    Service(&'a str),
+    /// A scheduled task, by the name of its rule.
+    ScheduledTask(&'a str),
+}
+
+impl<'a> About<'a> {
+    /// The key under which JSON names it; empty for the whole run.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Run => "",
+            Self::Service(_) => "service",
+            Self::ScheduledTask(_) => "scheduled_task",
+        }
+    }
+
+    /// Its name; empty for the whole run.
+    fn name(self) -> &'a str {
+        match self {
+            Self::Run => "",
+            Self::Service(name) | Self::ScheduledTask(name) => name,
+        }
+    }
+}
+
+/// Says what is to be deployed, and to which services and scheduled tasks, and whether one service after another.
+pub fn begins<'a>(parts: impl Iterator<Item = About<'a>>, version: &GitSha, one_at_a_time: bool) {
     let report = report();
-    report.board().begins(services, version);
+    report.board().begins(parts, version);
     if let Some(github) = &report.github {
         github.one_at_a_time(one_at_a_time);
     } else if report.format == LogFormat::Text && lines::is_terminal() {
@@ -97,22 +129,31 @@ pub fn say(service: &str, event: &Event<'_>) {
     if let Some(tell) = LISTENER.get() {
         tell(service, event);
     }
+    say_about(About::Service(service), event);
+}
+
+/// Tells what happened to the scheduled task of this rule.
+pub fn say_of_rule(rule: &str, event: &Event<'_>) {
+    say_about(About::ScheduledTask(rule), event);
+}
+
+fn say_about(about: About<'_>, event: &Event<'_>) {
     let report = report();
-    let phase = report.board().hear(service, event);
+    let phase = report.board().hear(about, event);
     if let Some(github) = report.commands() {
-        write(&github.around(service, event));
+        write(&github.around(about.name(), event));
     }
     if matches!(event, Event::StillWaits { .. }) && report.live.get().is_some() {
         return; // The live line says it all the time.
     }
     let fields = || json::fields(event);
-    tell(event.level(), service, phase, json::name(event), fields, format_args!("{event}"));
+    tell(event.level(), about, phase, json::name(event), fields, format_args!("{event}"));
 }
 
 /// Warns that the credentials end in `left`, while the run may take as long as `longest`.
 pub fn credentials_end_early(left: Duration, longest: Duration) {
     let fields = || json!({"left_seconds": json::seconds(left), "longest_seconds": json::seconds(longest)});
-    let warn = |message| tell(Level::WARN, "", Phase::Preflight, "credentials_end", fields, message);
+    let warn = |message| tell(Level::WARN, About::Run, Phase::Preflight, "credentials_end", fields, message);
     if left.is_zero() {
         return warn(format_args!(
             "the AWS credentials have expired, by what their source says: what this run begins may not be undone"
@@ -130,7 +171,7 @@ pub fn tries_to_assume_again(role: &str, error: &Error, limit: Duration) {
     let fields = || json!({"role": role, "error": error.to_string(), "limit_seconds": json::seconds(limit)});
     let (error, limit) = (excerpt(&error.to_string()), duration(limit));
     let message = format_args!("role `{}`: {error}; trying again for up to {limit}", excerpt(role));
-    tell(Level::WARN, "", Phase::Preflight, "tries_again", fields, message);
+    tell(Level::WARN, About::Run, Phase::Preflight, "tries_again", fields, message);
 }
 
 /// Warns that the Datadog agent at `host` gets no events, or no more of them.
@@ -138,20 +179,20 @@ pub fn no_events(host: &str, error: &std::io::Error) {
     let fields = || json!({"error": error.to_string()});
     let (host, why) = (excerpt(host), excerpt(&error.to_string()));
     let message = format_args!("the Datadog agent at {host} gets no events: {why}");
-    tell(Level::WARN, "", Phase::Preflight, "no_datadog_events", fields, message);
+    tell(Level::WARN, About::Run, Phase::Preflight, "no_datadog_events", fields, message);
 }
 
 /// Warns that there is no way to the Datadog agent, because its port is none.
 pub fn no_port(text: &str) {
     let text = excerpt(text);
     let message = format_args!("DD_DOGSTATSD_PORT is `{text}`, which is no port: the Datadog agent gets no events");
-    tell(Level::WARN, "", Phase::Preflight, "no_datadog_events", || json!({}), message);
+    tell(Level::WARN, About::Run, Phase::Preflight, "no_datadog_events", || json!({}), message);
 }
 
-/// Tells one thing, of `service` or, without a name, of the whole run. `fields` are for those who read JSON.
+/// Tells one thing. `fields` are for those who read JSON.
 fn tell(
     level: Level,
-    service: &str,
+    about: About<'_>,
     phase: Phase,
     event: &str,
     fields: impl FnOnce() -> Value,
@@ -159,11 +200,12 @@ fn tell(
 ) {
     let fields = if report().format == LogFormat::Json { fields().to_string() } else { String::new() };
     let phase = json::word(phase);
+    let (kind, name) = (about.kind(), about.name());
     match level {
-        Level::ERROR => tracing::error!(service, phase, event, fields, "{message}"),
-        Level::WARN => tracing::warn!(service, phase, event, fields, "{message}"),
-        Level::INFO => tracing::info!(service, phase, event, fields, "{message}"),
-        _ => tracing::debug!(service, phase, event, fields, "{message}"),
+        Level::ERROR => tracing::error!(kind, name, phase, event, fields, "{message}"),
+        Level::WARN => tracing::warn!(kind, name, phase, event, fields, "{message}"),
+        Level::INFO => tracing::info!(kind, name, phase, event, fields, "{message}"),
+        _ => tracing::debug!(kind, name, phase, event, fields, "{message}"),
     }
 }
 
@@ -179,7 +221,7 @@ pub fn end(end: &End<'_>) {
     let summarised = report.github.as_ref().map(|github| (github.summarise(end, &report.board()), github.place()));
     if let Some((Err(error), place)) = summarised {
         let message = format_args!("cannot write the step summary to {place}: {error}");
-        tell(Level::WARN, "", Phase::End, "step_summary_failed", || json!({}), message);
+        tell(Level::WARN, About::Run, Phase::End, "step_summary_failed", || json!({}), message);
     }
     if report.commands().is_some() {
         write(&github::annotations(end));
@@ -195,20 +237,65 @@ pub fn end(end: &End<'_>) {
     }
 }
 
-/// The last lines for people: one per service of how it ended, what runs now and how long it took, with the reason and
+/// The last words about one service or scheduled task.
+pub struct LastWords<'a> {
+    about: About<'a>,
+    took: Duration,
+    /// How bad it is.
+    level: Level,
+    /// The one word for how it ended.
+    word: &'static str,
+    /// The last lines.
+    text: String,
+    /// What runs now.
+    now: String,
+    /// Why, what to type, and what somebody else should be told.
+    reasons: Vec<String>,
+}
+
+/// The last words about each part of a run, in the order of the file.
+pub fn last_words(AllEnded { services, schedules }: &AllEnded) -> Vec<LastWords<'_>> {
+    let services = services.iter().map(|ended| {
+        let conclusion = Conclusion::of(ended);
+        LastWords {
+            about: About::Service(&ended.service),
+            took: ended.took,
+            level: conclusion.level(),
+            word: conclusion.word(),
+            text: conclusion.to_string(),
+            now: conclusion.now(),
+            reasons: [conclusion.why, conclusion.by_hand].into_iter().flatten().chain(conclusion.warnings).collect(),
+        }
+    });
+    let schedules = schedules.iter().map(|ended| {
+        let conclusion = schedule::Conclusion::of(ended);
+        LastWords {
+            about: About::ScheduledTask(&ended.rule),
+            took: ended.took,
+            level: conclusion.level(),
+            word: conclusion.word(),
+            text: conclusion.to_string(),
+            now: conclusion.now(),
+            reasons: conclusion.why.into_iter().chain(conclusion.by_hand).collect(),
+        }
+    });
+    services.chain(schedules).collect()
+}
+
+/// The last lines for people: one per service and scheduled task of how it ended, what runs now and how long it took, with the reason and
 /// the way out below where it failed.
 fn last_lines(end: &End<'_>) -> Vec<String> {
     match end {
-        End::Services(ended) => {
-            let lines = |service: &str, conclusion: Conclusion<'_>| -> Vec<_> {
-                conclusion.to_string().lines().map(|line| format!("{service}: {line}")).collect()
+        End::All(ended) => {
+            let lines = |words: LastWords<'_>| -> Vec<_> {
+                words.text.lines().map(|line| format!("{}: {line}", words.about.name())).collect()
             };
-            ended.iter().flat_map(|ended| lines(&ended.service, Conclusion::of(ended))).collect()
+            last_words(ended).into_iter().flat_map(lines).collect()
         }
         End::Problems(problems) => {
-            let lines = problems.iter().flat_map(|(service, problem)| {
+            let lines = problems.iter().flat_map(|(subject, problem)| {
                 let hint = problem.hint.as_ref().map(|hint| format!("hint: {hint}"));
-                [Some(format!("error: service `{service}`: {}", excerpt(&problem.what))), hint]
+                [Some(format!("error: {subject}: {}", excerpt(&problem.what))), hint]
             });
             lines.flatten().chain([verdict(end)]).collect()
         }
@@ -225,9 +312,9 @@ fn last_lines(end: &End<'_>) -> Vec<String> {
 /// What there is to say of a run as a whole.
 fn verdict(end: &End<'_>) -> String {
     match end {
-        End::Services(ended) => {
+        End::All(ended) => {
             let mut words: Vec<(&str, usize)> = Vec::new();
-            for word in ended.iter().map(|ended| Conclusion::of(ended).word()) {
+            for word in last_words(ended).into_iter().map(|words| words.word) {
                 match words.iter_mut().find(|(known, _)| *known == word) {
                     Some((_, count)) => *count += 1,
                     None => words.push((word, 1)),
@@ -247,10 +334,10 @@ fn verdict(end: &End<'_>) -> String {
     }
 }
 
-/// How one service ended, in one or more lines.
+/// How each service and each rule ended, in one or more lines.
 #[cfg(test)]
-pub fn conclusion(ended: &crate::outcome::Ended) -> String {
-    Conclusion::of(ended).to_string()
+pub fn conclusions(ended: &AllEnded) -> Vec<String> {
+    last_words(ended).into_iter().map(|words| words.text).collect()
 }
 
 /// Writes whole lines to stderr as they are, above the live ones. A stderr that is closed is no reason to stop.

@@ -87,6 +87,10 @@ impl Error {
             Some("AWS doesn't know these credentials: check them with `aws sts get-caller-identity`".into())
         } else if says("redentials") {
             Some("gehen finds credentials where the aws CLI does: check with `aws sts get-caller-identity`".into())
+        } else if says("ResourceNotFound") && self.operation.starts_with("events:") {
+            Some("check the rule's name, its `eventBus` and its `region` in the file".into())
+        } else if says("ManagedRule") {
+            Some("a service of AWS keeps this rule: take it out of the file".into())
         } else if says("ClusterNotFound") {
             Some("check `cluster` and its region in the file, and that the credentials are those of its account".into())
         } else {
@@ -116,6 +120,8 @@ where
         _ if code.contains("Throttl") || code.contains("TooManyRequests") || code == "RequestLimitExceeded" => {
             Fate::Deferred
         }
+        // "Too many requests were made at the same time", says EventBridge (API_PutTargets).
+        SdkError::ServiceError(_) if code == "ConcurrentModificationException" => Fate::Deferred,
         // How ECS throttles registrations of one family that come at the same time (API_RegisterTaskDefinition's errors).
         SdkError::ServiceError(_) if error.message().unwrap_or_default().contains("Too many concurrent attempts") => {
             Fate::Deferred

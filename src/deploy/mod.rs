@@ -11,6 +11,7 @@ mod prove;
 mod register;
 mod replaced;
 mod rollback;
+mod schedule;
 mod standing;
 mod update;
 mod watch;
@@ -31,6 +32,7 @@ pub use check::Proof;
 pub use preflight::{Problem, Remark, Snapshot, WayBack};
 pub use replaced::Replacement;
 pub use rollback::{Returned, RolledBack};
+pub use schedule::{Job, PutBack, Schedule, ScheduleAttempt};
 pub use watch::{Counts, LastSeen};
 
 use self::{
@@ -39,19 +41,21 @@ use self::{
     prove::{Proven, prove},
     register::register,
     rollback::{Place, Sent, roll_back},
+    schedule::{Made, ScheduleTurn, put_back},
     standing::Deployment,
     update::{NotUpdated, update},
 };
 use crate::{
     aws::{Error, Fate},
-    config::{Service, UpdateStrategy},
+    config::{ScheduledTask, Service, UpdateStrategy},
     ecr::Ecr,
     ecs::{Ecs, SeenDeployment, TaskDefinitionArn},
+    eventbridge::EventBridge,
     git_sha::GitSha,
-    outcome::{Ended, Outcome, Reason},
+    outcome::{AllEnded, Ended, Outcome, Reason},
     ping::Ping,
     poll,
-    report::{self, Event},
+    report::{self, About, Event, RuleEvent},
     signals::Cancel,
     text::excerpt,
 };
@@ -69,14 +73,43 @@ const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Clients<'a> {
     /// ECS.
     pub ecs: Ecs,
+    /// EventBridge, about scheduled tasks.
+    pub events: EventBridge,
     /// ECR, about images.
     pub ecr: Ecr<'a>,
     /// The services' urls.
     pub ping: Ping,
 }
 
-/// What preflight found that must be mended before anything is changed: the service, and what is wrong.
-pub type Problems = Vec<(String, Problem)>;
+/// What preflight found that must be mended before anything is changed: where, and what is wrong.
+pub type Problems = Vec<(Subject, Problem)>;
+
+/// What a problem is about, by its name.
+pub enum Subject {
+    /// A service.
+    Service(String),
+    /// The rule of a scheduled task.
+    ScheduledTask(String),
+}
+
+impl Subject {
+    /// The same, as lines name it.
+    pub fn about(&self) -> About<'_> {
+        match self {
+            Self::Service(name) => About::Service(name),
+            Self::ScheduledTask(rule) => About::ScheduledTask(rule),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(formatter, "service `{name}`"),
+            Self::ScheduledTask(rule) => write!(formatter, "scheduled task `{rule}`"),
+        }
+    }
+}
 
 /// Why a run ended before anything was changed.
 pub enum NotBegun {
@@ -90,13 +123,15 @@ pub enum NotBegun {
 pub struct Order<'a> {
     /// To which services.
     pub services: &'a [Service],
+    /// To which scheduled tasks, once all services are proven.
+    pub scheduled_tasks: &'a [ScheduledTask],
     /// The version.
     pub version: &'a GitSha,
     /// How many services may be deployed at the same time.
     pub parallel: usize,
 }
 
-/// Deploys what `order` says, and gives how each service ended, in their order. A signal that `cancel` knows of undoes
+/// Deploys what `order` says, and gives how each part ended, in their order. A signal that `cancel` knows of undoes
 /// what was begun, as a failure does, without waiting for proof. `credentials_end` resolves to the time when the AWS
 /// credentials end, where that is known.
 pub async fn deploy(
@@ -104,14 +139,24 @@ pub async fn deploy(
     order: &Order<'_>,
     cancel: &Cancel,
     credentials_end: impl Future<Output = Option<SystemTime>>,
-) -> Result<Vec<Ended>, NotBegun> {
-    let mut snapshots = begin(clients, order, cancel, credentials_end).await?;
-    let (turns, end) = take_turns(clients, &mut snapshots, order.parallel, cancel).await;
-    let mut rollbacks = match end {
-        End::RollBack(_) => roll_all_back(clients, &snapshots, &turns, cancel).await,
-        End::AllBegun | End::NoneFurther => turns.iter().map(|_| None).collect(),
+) -> Result<AllEnded, NotBegun> {
+    let Begun { mut snapshots, schedules } = begin(clients, order, cancel, credentials_end).await?;
+    let (turns, mut end) = take_turns(clients, &mut snapshots, order.parallel, cancel).await;
+    let mut schedule_turns: Vec<_> = schedules.iter().map(|_| ScheduleTurn::default()).collect();
+    if matches!(end, End::AllBegun) {
+        let mut made = made_for(clients, &snapshots, &turns);
+        end = update_schedules(clients, &schedules, &mut schedule_turns, &mut made, cancel).await;
     }
-    .into_iter();
+    let (rollbacks, schedules_back) = match end {
+        End::RollBack(_) => {
+            let services = roll_all_back(clients, &snapshots, &turns, cancel);
+            join(services, put_all_back(clients, &schedules, &schedule_turns, cancel)).await
+        }
+        End::AllBegun | End::NoneFurther => {
+            (turns.iter().map(|_| None).collect(), schedules.iter().map(|_| None).collect())
+        }
+    };
+    let (mut rollbacks, schedules_back) = (rollbacks.into_iter(), schedules_back.into_iter());
     let why = match &end {
         End::RollBack(cause) => cause.to_string(),
         End::AllBegun | End::NoneFurther => String::new(),
@@ -126,7 +171,13 @@ pub async fn deploy(
         conclude(clients, snapshot, outcome, (updated_to, displaced.unwrap_or_default()), took, patience)
     });
     let conclusions: Vec<_> = conclusions.collect();
-    Ok(stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect().await)
+    let schedules = schedules.iter().zip(schedule_turns).zip(schedules_back);
+    let schedules = schedules
+        .map(|((schedule, turn), back)| schedule::conclude(clients, schedule, turn, back, &why, patience))
+        .collect::<Vec<_>>();
+    let services = stream::iter(conclusions).buffered(LOOKS_AT_ONCE).collect();
+    let (services, schedules) = join(services, stream::iter(schedules).buffered(LOOKS_AT_ONCE).collect()).await;
+    Ok(AllEnded { services, schedules })
 }
 
 /// Preflight of what `order` says, and nothing else: says what deploying would do.
@@ -136,13 +187,24 @@ pub async fn plan(
     cancel: &Cancel,
     credentials_end: impl Future<Output = Option<SystemTime>>,
 ) -> Result<(), NotBegun> {
-    for snapshot in begin(clients, order, cancel, credentials_end).await? {
+    let Begun { snapshots, schedules } = begin(clients, order, cancel, credentials_end).await?;
+    for snapshot in snapshots {
         report::say(&snapshot.service.name, &Event::WouldDeploy(&snapshot));
         if snapshot.service.update_strategy != UpdateStrategy::None {
             report::say(&snapshot.service.name, &Event::WouldReturn(&snapshot));
         }
     }
+    for schedule in schedules.iter().filter(|schedule| !schedule.stays()) {
+        schedule.tell(RuleEvent::WouldRun(schedule));
+        schedule.tell(RuleEvent::WouldReturn(schedule));
+    }
     Ok(())
+}
+
+/// What preflight saw.
+struct Begun<'a> {
+    snapshots: Vec<Snapshot<'a>>,
+    schedules: Vec<Schedule<'a>>,
 }
 
 /// Preflight, which a signal ends.
@@ -151,34 +213,45 @@ async fn begin<'a>(
     order: &Order<'a>,
     cancel: &Cancel,
     credentials_end: impl Future<Output = Option<SystemTime>>,
-) -> Result<Vec<Snapshot<'a>>, NotBegun> {
-    let looks = join(look_at_all(clients, order.services, order.version), credentials_end);
+) -> Result<Begun<'a>, NotBegun> {
+    let looks = join(look_at_all(clients, order), credentials_end);
     let (looks, credentials_end) = tokio::select! {
         biased;
         by = cancel.cancelled() => return Err(NotBegun::Cancelled(by)),
         looks = looks => looks,
     };
-    let snapshots = looks.map_err(NotBegun::Problems)?;
-    let (left, longest) = (credentials_end.map(time_left), longest(&snapshots, order.parallel));
+    let begun = looks.map_err(NotBegun::Problems)?;
+    let (left, longest) = (credentials_end.map(time_left), longest(&begun, order.parallel));
     if let Some(left) = left.filter(|left| *left < longest) {
         report::credentials_end_early(left, longest);
     }
-    Ok(snapshots)
+    Ok(begun)
 }
 
-/// Preflight of all services, so that all problems are known before the first write.
-async fn look_at_all<'a>(
-    clients: &Clients<'_>,
-    services: &'a [Service],
-    version: &'a GitSha,
-) -> Result<Vec<Snapshot<'a>>, Problems> {
+/// Preflight of all services and scheduled tasks, so that all problems are known before the first write.
+async fn look_at_all<'a>(clients: &Clients<'_>, order: &Order<'a>) -> Result<Begun<'a>, Problems> {
+    let Order { services, scheduled_tasks, version, .. } = *order;
     let looks = services.iter().map(|service| async move { (service, preflight(clients, service, version).await) });
-    let looks: Vec<_> = stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await;
-    let (mut snapshots, mut problems) = (Vec::new(), Problems::new());
+    let looks = stream::iter(looks).buffered(LOOKS_AT_ONCE).collect::<Vec<_>>();
+    let at_rules =
+        scheduled_tasks.iter().map(|task| async move { (task, schedule::preflight(clients, task, version).await) });
+    let at_rules = stream::iter(at_rules).buffered(LOOKS_AT_ONCE).collect::<Vec<_>>();
+    let (looks, at_rules) = join(looks, at_rules).await;
+    let (mut snapshots, mut schedules, mut problems) = (Vec::new(), Vec::new(), Problems::new());
     for (service, look) in looks {
         match look {
             Ok(snapshot) => snapshots.push(snapshot),
-            Err(found) => problems.extend(found.into_iter().map(|problem| (service.name.clone(), problem))),
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| (Subject::Service(service.name.clone()), problem)));
+            }
+        }
+    }
+    for (task, look) in at_rules {
+        match look {
+            Ok(schedule) => schedules.push(schedule),
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| (Subject::ScheduledTask(task.rule.clone()), problem)));
+            }
         }
     }
     if !problems.is_empty() {
@@ -191,7 +264,13 @@ async fn look_at_all<'a>(
             report::say(&service.name, &Event::Remark(remark));
         }
     }
-    Ok(snapshots)
+    for schedule in &schedules {
+        schedule.tell(RuleEvent::Runs(schedule));
+        for remark in &schedule.remarks {
+            schedule.say(&Event::Remark(remark));
+        }
+    }
+    Ok(Begun { snapshots, schedules })
 }
 
 /// How long from now until `end`; nothing if it has passed.
@@ -200,8 +279,9 @@ fn time_left(end: SystemTime) -> Duration {
 }
 
 /// The longest that a run may take: each service in its turn, `parallel` of them at the same time, with two writes and two
-/// checks, the last of which fails when its time is over; then all of them going back side by side.
-fn longest(snapshots: &[Snapshot<'_>], parallel: usize) -> Duration {
+/// checks, the last of which fails when its time is over; then one scheduled task after another; then everything going
+/// back side by side.
+fn longest(Begun { snapshots, schedules }: &Begun<'_>, parallel: usize) -> Duration {
     let check = |snapshot: &Snapshot<'_>| snapshot.service.timeout + snapshot.strategy.takes();
     let mut turns = vec![Duration::ZERO; parallel];
     for snapshot in snapshots {
@@ -209,8 +289,9 @@ fn longest(snapshots: &[Snapshot<'_>], parallel: usize) -> Duration {
         *first_to_end += 2 * PATIENCE + 2 * check(snapshot);
     }
     let forth = turns.into_iter().max().unwrap_or_default();
-    let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot)).max();
-    forth + back.unwrap_or_default()
+    let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot));
+    let (rules_forth, rules_back) = schedule::longest(schedules);
+    forth + rules_forth + back.chain([rules_back]).max().unwrap_or_default()
 }
 
 /// One service's turn.
@@ -257,6 +338,8 @@ enum End {
 pub enum Cause {
     /// A service failed, by its name.
     Failed(String),
+    /// A scheduled task failed, by its rule's name.
+    ScheduleFailed(String),
     /// A signal ended the run, by its name.
     Cancelled(&'static str),
 }
@@ -265,6 +348,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(service) => write!(formatter, "service `{service}` failed"),
+            Self::ScheduleFailed(rule) => write!(formatter, "scheduled task `{rule}` failed"),
             Self::Cancelled(by) => write!(formatter, "the run was cancelled by {by}"),
         }
     }
@@ -357,6 +441,48 @@ impl Turn {
         report::say(&service.name, &event);
         self.attempt = Some(attempt);
     }
+}
+
+/// What was registered for the services, for scheduled tasks that are made from the same revision.
+fn made_for(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn]) -> Made {
+    let mut made = Made::default();
+    for (snapshot, turn) in snapshots.iter().zip(turns).filter(|(snapshot, _)| snapshot.ready().is_none()) {
+        if let Some(sent) = turn.sent.as_ref().filter(|_| snapshot.service.update_strategy.makes_revision()) {
+            let (region, containers) = (clients.ecs.region(snapshot.service), snapshot.service.containers.as_deref());
+            made.add(&region, &snapshot.base().arn, containers, sent.task_definition.clone());
+        }
+    }
+    made
+}
+
+/// Gives each scheduled task its turn, one after another. The first that fails and a signal end them.
+async fn update_schedules(
+    clients: &Clients<'_>,
+    schedules: &[Schedule<'_>],
+    turns: &mut [ScheduleTurn],
+    made: &mut Made,
+    cancel: &Cancel,
+) -> End {
+    for (schedule, turn) in schedules.iter().zip(turns).filter(|(schedule, _)| !schedule.stays()) {
+        turn.since = Some(Instant::now());
+        schedule.say(&Event::Begins);
+        let attempt = tokio::select! {
+            biased;
+            by = cancel.cancelled() => ScheduleAttempt::Interrupted(Cause::Cancelled(by)),
+            attempt = schedule::update(clients, schedule, made, &mut turn.written) => attempt,
+        };
+        let end = match &attempt {
+            ScheduleAttempt::Updated(_) | ScheduleAttempt::UpToDate => None,
+            ScheduleAttempt::Superseded(_) => Some(End::NoneFurther),
+            ScheduleAttempt::Failed(_) => Some(End::RollBack(Cause::ScheduleFailed(schedule.task.rule.clone()))),
+            ScheduleAttempt::Interrupted(cause) => Some(End::RollBack(cause.clone())),
+        };
+        turn.end(schedule, attempt);
+        if let Some(end) = end {
+            return end;
+        }
+    }
+    End::AllBegun
 }
 
 /// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through the
@@ -453,7 +579,15 @@ fn proven_as(
 }
 
 /// Tries a request that may safely be repeated for as long as [`PATIENCE`], and tells why when it has to be repeated.
-async fn answered<T>(service: &Service, mut request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+async fn answered<T>(service: &Service, request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    answered_telling(|event| report::say(&service.name, event), request).await
+}
+
+/// As [`answered`], for whatever it is that `tell` tells of.
+async fn answered_telling<T>(
+    tell: impl Fn(&Event<'_>),
+    mut request: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut is_told = false;
     let telling = async || {
         let answer = request().await;
@@ -461,8 +595,7 @@ async fn answered<T>(service: &Service, mut request: impl AsyncFnMut() -> Result
             && error.fate != Fate::Refused
             && !std::mem::replace(&mut is_told, true)
         {
-            let event = Event::TriesAgain { error: &excerpt(&error.to_string()), limit: PATIENCE };
-            report::say(&service.name, &event);
+            tell(&Event::TriesAgain { error: &excerpt(&error.to_string()), limit: PATIENCE });
         }
         answer
     };
@@ -502,6 +635,24 @@ async fn roll_all_back(
     let mut rollbacks = join_all(rollbacks).await;
     rollbacks.reverse();
     rollbacks
+}
+
+/// As [`roll_all_back`], for the rules of scheduled tasks.
+async fn put_all_back(
+    clients: &Clients<'_>,
+    schedules: &[Schedule<'_>],
+    turns: &[ScheduleTurn],
+    cancel: &Cancel,
+) -> Vec<Option<(PutBack, Duration)>> {
+    let since = Instant::now();
+    let backs = schedules.iter().zip(turns).map(async |(schedule, turn)| {
+        let back = put_back(clients, schedule, turn.written.as_ref(), cancel).await;
+        if let Some(back) = &back {
+            schedule.tell(RuleEvent::RollbackEnded(back));
+        }
+        back.map(|back| (back, since.elapsed()))
+    });
+    join_all(backs).await
 }
 
 /// How a service ended, all told; `ended` is why the whole run did.

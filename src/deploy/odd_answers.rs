@@ -20,9 +20,10 @@ use tokio::time::{Instant, timeout};
 use super::{Clients, NotBegun, Order, deploy};
 use crate::{
     aws::Aws,
-    config::{Service, UpdateStrategy},
+    config::{ScheduledTask, Service, UpdateStrategy},
     ecr::Ecr,
     ecs::Ecs,
+    eventbridge::EventBridge,
     git_sha::GitSha,
     ping::Ping,
     report,
@@ -44,6 +45,8 @@ struct State {
     requests: usize,
     /// How often the service was moved, by an update or by stopping its deployment.
     moves: usize,
+    /// How often the rule's targets were put.
+    puts: usize,
 }
 
 impl State {
@@ -55,7 +58,12 @@ impl State {
     fn answer(&mut self, operation: &str) -> Value {
         self.requests += 1;
         self.moves += usize::from(["UpdateService", "StopServiceDeployment"].contains(&operation));
+        self.puts += usize::from(operation == "PutTargets");
         match operation {
+            "ListTargetsByRule" => {
+                let targets = &self.answers[["targets", "put", "targets"][self.puts.min(2)]];
+                json!({"Targets": targets, "NextToken": self.answers["NextToken"]})
+            }
             "DescribeServices" => json!({"services": [self.service()], "failures": self.answers["failures"]}),
             "UpdateService" => json!({"service": self.service()}),
             _ => self.answers[operation].clone(),
@@ -107,7 +115,15 @@ fn service(deployments: &Value) -> Value {
     })
 }
 
-/// Answers as ECS and ECR give them in the middle of a deploy.
+fn targets(revision: u32) -> Value {
+    let arn = format!("arn:aws:ecs:us-east-1:123456789012:task-definition/api:{revision}");
+    json!([
+        {"Id": "api", "Arn": "arn:cluster", "RoleArn": "arn:role", "EcsParameters": {"TaskDefinitionArn": arn, "TaskCount": 1}},
+        {"Id": "queue", "Arn": "arn:queue"},
+    ])
+}
+
+/// Answers as ECS, ECR and EventBridge give them in the middle of a deploy.
 fn usual() -> Value {
     let arn = |id: u32| format!("arn:aws:ecs:us-east-1:123456789012:task-definition/api:{id}");
     let running = json!([deployment(1, "PRIMARY", "IN_PROGRESS"), deployment(0, "ACTIVE", "IN_PROGRESS")]);
@@ -140,6 +156,8 @@ fn usual() -> Value {
         }]},
         "StopServiceDeployment": {"serviceDeploymentArn": "arn"},
         "BatchGetImage": {"images": [{"imageId": {}}], "failures": [{"failureCode": "ImageNotFound", "failureReason": "reason"}]},
+        "targets": targets(1), "put": targets(2), "NextToken": null,
+        "PutTargets": {"FailedEntryCount": 0, "FailedEntries": [{"TargetId": "api", "ErrorCode": "InternalException"}]},
         "DescribePullThroughCacheRules": {"pullThroughCacheRules": [{"ecrRepositoryPrefix": "api"}], "nextToken": null},
     })
 }
@@ -217,6 +235,7 @@ struct Bench {
     canned: Canned,
     clients: Clients<'static>,
     services: Vec<Service>,
+    scheduled_tasks: Vec<ScheduledTask>,
 }
 
 impl Bench {
@@ -235,24 +254,33 @@ impl Bench {
             update_strategy: UpdateStrategy::Current,
             containers: None,
         }];
-        let ecs = Ecs::connect(aws, &services).expect("the region is known");
-        let clients = Clients { ecs, ecr: Ecr::new(aws), ping: Ping::new().expect("TLS roots") };
-        Self { runtime, canned, clients, services }
+        let scheduled_tasks = vec![ScheduledTask {
+            rule: "nightly".into(),
+            event_bus: None,
+            region: Some("us-east-1".into()),
+            update_strategy: UpdateStrategy::Latest,
+            containers: None,
+        }];
+        let events = EventBridge::connect(aws, &scheduled_tasks);
+        let ecs = Ecs::connect(aws, &services, events.regions()).expect("the region is known");
+        let clients = Clients { ecs, events, ecr: Ecr::new(aws), ping: Ping::new().expect("TLS roots") };
+        Self { runtime, canned, clients, services, scheduled_tasks }
     }
 
-    /// Deploys while AWS gives these answers. Gives how many requests that took and how long, in the tests' own time.
-    fn deploy(&self, answers: Value) -> (usize, Duration) {
+    /// Deploys while AWS gives these answers, with the service or the scheduled task alone. Gives how many requests that took and how long, in the tests' own time.
+    fn deploy(&self, answers: Value, has_service: bool) -> (usize, Duration) {
         *self.canned.state() = State { answers, ..State::default() };
         let took = self.runtime.block_on(async {
             let since = Instant::now();
             let version: GitSha = "abcdef1".parse().expect("a Git SHA");
             let credentials_end = async { None };
             let cancel = Cancel::default();
-            let order = Order { services: &self.services, version: &version, parallel: 1 };
+            let services = if has_service { &*self.services } else { &[] };
+            let order = Order { services, scheduled_tasks: &self.scheduled_tasks, version: &version, parallel: 1 };
             let run = deploy(&self.clients, &order, &cancel, credentials_end);
             match timeout(WATCHED, run).await {
                 Err(_) => {}
-                Ok(Ok(ended)) => ended.iter().for_each(|ended| assert!(!report::conclusion(ended).is_empty())),
+                Ok(Ok(ended)) => assert!(report::conclusions(&ended).iter().all(|said| !said.is_empty())),
                 Ok(Err(NotBegun::Problems(problems))) => {
                     assert!(!problems.is_empty(), "a run that doesn't begin says why");
                 }
@@ -270,6 +298,7 @@ proptest! {
     #[test]
     fn no_answer_makes_a_deploy_panic_or_go_on_for_ever(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), proptest::option::weighted(0.7, odd())), 1..6),
+        has_service in proptest::bool::weighted(0.7),
     ) {
         let mut answers = usual();
         for (place, value) in changes {
@@ -280,7 +309,7 @@ proptest! {
             }
         }
         let shown = answers.to_string();
-        let (requests, took) = BENCH.with(|bench| bench.deploy(answers));
+        let (requests, took) = BENCH.with(|bench| bench.deploy(answers, has_service));
         let (a_second, at_first) = MOST_REQUESTS;
         let seconds = usize::try_from(took.as_secs()).expect("a run is watched for seconds");
         prop_assert!(requests <= at_first + a_second * seconds, "{requests} requests in {took:?} for {shown}");
@@ -289,6 +318,8 @@ proptest! {
 
 #[test]
 fn the_usual_answers_make_a_deploy_that_begins() {
-    let (requests, _) = BENCH.with(|bench| bench.deploy(usual()));
+    let (requests, _) = BENCH.with(|bench| bench.deploy(usual(), true));
     assert!(requests > 14, "{requests}");
+    let (requests, _) = BENCH.with(|bench| bench.deploy(usual(), false));
+    assert!(requests > 7, "{requests}");
 }

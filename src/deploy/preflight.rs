@@ -79,6 +79,8 @@ pub enum Remark {
     UnderWay(SeenDeployment),
     /// The url gives no answer or shows no version today.
     UrlShowsNoVersion(Url, Answer),
+    /// A target of a rule names a family, and no revision of it.
+    NamesNoRevision(TaskDefinitionArn),
     /// An image of the version to return to is gone.
     PreviousImageGone(String),
     /// Whether these images exist can't be told, and why.
@@ -273,15 +275,11 @@ async fn describe(clients: &Clients<'_>, service: &Service, arn: &TaskDefinition
 /// What is wrong with the choice of containers, or with deploying what is there as the version.
 fn look_at_choice(snapshot: &Snapshot<'_>) -> Option<Problem> {
     let (base, strategy) = (snapshot.base(), snapshot.service.update_strategy);
-    let makes_revision = matches!(strategy, UpdateStrategy::Current | UpdateStrategy::Latest);
+    let makes_revision = strategy.makes_revision();
     match base.check_choice() {
-        Err(Unclear::SeveralRepositories(containers)) if makes_revision => {
-            return Some(Problem::several_repositories(&base.arn, &containers));
-        }
-        Err(Unclear::NoSuchContainer { name, known }) => {
-            return Some(Problem::no_such_container(&base.arn, &name, &known));
-        }
-        Err(Unclear::SeveralRepositories(_)) | Ok(()) => {}
+        Err(Unclear::SeveralRepositories(_)) if !makes_revision => {}
+        Err(unclear) => return Some(Problem::unclear(&base.arn, &unclear)),
+        Ok(()) => {}
     }
     if makes_revision {
         return None;
@@ -307,7 +305,19 @@ fn look_at_choice(snapshot: &Snapshot<'_>) -> Option<Problem> {
     })
 }
 
+/// What is wrong with the choice of containers of what a new revision is to be made from.
+pub fn unclear_choice(base: &TaskDefinition) -> Option<Problem> {
+    base.check_choice().err().map(|unclear| Problem::unclear(&base.arn, &unclear))
+}
+
 impl Problem {
+    fn unclear(of: &TaskDefinitionArn, unclear: &Unclear) -> Self {
+        match unclear {
+            Unclear::SeveralRepositories(containers) => Self::several_repositories(of, containers),
+            Unclear::NoSuchContainer { name, known } => Self::no_such_container(of, name, known),
+        }
+    }
+
     fn several_repositories(of: &TaskDefinitionArn, containers: &[(String, String)]) -> Self {
         let containers: Vec<_> = containers.iter().map(|(name, image)| format!("`{name}` ({image})")).collect();
         Self {
@@ -366,9 +376,18 @@ async fn look_at_images(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> (Vec<
     if snapshot.service.update_strategy == UpdateStrategy::None {
         return (Vec::new(), Vec::new());
     }
-    let new = snapshot.changes.iter().map(async |change| (change, clients.ecr.find(&change.to).await));
-    let old = snapshot.previous().into_iter().flat_map(TaskDefinition::images);
-    let old = old.map(async |image| (image, clients.ecr.find(image).await));
+    let previous = snapshot.previous().into_iter().flat_map(TaskDefinition::images);
+    find_images(clients, &snapshot.changes, previous).await
+}
+
+/// Looks for what images are to become, of which a missing one is a problem, and for those of the `previous` version.
+pub async fn find_images<'a>(
+    clients: &Clients<'_>,
+    changes: &[ImageChange],
+    previous: impl IntoIterator<Item = &'a str>,
+) -> (Vec<Problem>, Vec<Remark>) {
+    let new = changes.iter().map(async |change| (change, clients.ecr.find(&change.to).await));
+    let old = previous.into_iter().map(async |image| (image, clients.ecr.find(image).await));
     let (new, old) = join(join_all(new), join_all(old)).await;
     let mut problems = Vec::new();
     let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -17,6 +17,11 @@ impl TaskDefinitionArn {
         let name = self.0.rsplit('/').next().unwrap_or_default();
         name.split_once(':').map_or(name, |(family, _)| family)
     }
+
+    /// Whether it is that of one revision. EventBridge takes the ARN of a family, too, and has ECS run its newest.
+    pub fn names_revision(&self) -> bool {
+        self.to_string().contains(':')
+    }
 }
 
 impl fmt::Display for TaskDefinitionArn {

@@ -1,10 +1,11 @@
-//! What happens to a service while a run goes on, and the words for it.
+//! What happens to a service or a scheduled task while a run goes on, and the words for it.
 
 use std::{fmt, time::Duration};
 
 use reqwest::Url;
 use tracing::Level;
 
+use super::schedule::RuleEvent;
 use crate::{
     config::UpdateStrategy,
     deploy::{Attempt, Cause, Counts, LastSeen, Proof, Remark, Replacement, RolledBack, Snapshot, WayBack},
@@ -15,7 +16,7 @@ use crate::{
     text::{counted, duration, excerpt},
 };
 
-/// Something that happened to one service.
+/// Something that happened to one service or scheduled task.
 pub enum Event<'a> {
     /// Its turn to be deployed has come.
     Begins,
@@ -87,6 +88,8 @@ pub enum Event<'a> {
     Displaced(&'a SeenDeployment),
     /// The rollback has ended.
     RollbackEnded(&'a RolledBack),
+    /// Something that happens only to the rule of a scheduled task.
+    OfRule(RuleEvent<'a>),
 }
 
 /// The parts of a run, in their order.
@@ -120,6 +123,7 @@ impl Event<'_> {
     /// The phase that it belongs to; none if it can happen in several, and then the service is in that one already.
     pub fn phase(&self) -> Option<Phase> {
         match self {
+            Self::OfRule(event) => event.phase(),
             Self::Runs { .. } | Self::Remark(_) | Self::WouldDeploy(_) | Self::WouldReturn(_) => Some(Phase::Preflight),
             Self::Begins | Self::Registered { .. } | Self::NothingToRegister { .. } | Self::UrlProvesNothing { .. } => {
                 Some(Phase::Register)
@@ -162,6 +166,7 @@ impl Event<'_> {
                     | Attempt::Interrupted(_),
                 ..
             } => Level::ERROR,
+            Self::OfRule(event) => event.level(),
             Self::Ended { attempt: Attempt::Live(Outcome::Undetermined { .. }), .. }
             | Self::Stumbled(_)
             | Self::TriesAgain { .. }
@@ -189,9 +194,7 @@ impl fmt::Display for Event<'_> {
         match self {
             Self::Runs { running, version, .. } => write!(formatter, "runs {running} ({})", excerpt(version)),
             Self::Remark(remark) => remark.fmt(formatter),
-            Self::Registered { revision, changes } => {
-                write!(formatter, "registered {revision}: {}", Images(changes))
-            }
+            Self::Registered { revision, changes } => write!(formatter, "registered {revision}: {}", Images(changes)),
             Self::NothingToRegister { ready, strategy: UpdateStrategy::Redeploy } => {
                 write!(formatter, "{ready} is deployed anew as it is, as `updateStrategy: redeploy` says")
             }
@@ -281,6 +284,7 @@ impl fmt::Display for Event<'_> {
             ),
             Self::RollbackEnded(RolledBack::Proven(_)) => formatter.write_str("the rollback is proven"),
             Self::RollbackEnded(_) => formatter.write_str("the rollback has ended"),
+            Self::OfRule(event) => event.fmt(formatter),
         }
     }
 }
@@ -372,6 +376,11 @@ impl fmt::Display for Remark {
             Self::UrlShowsNoVersion(address, answer) => {
                 write!(formatter, "today {} {answer}; the deploy check needs it to show the version", url(address))
             }
+            Self::NamesNoRevision(family) => write!(
+                formatter,
+                "a target names no revision of {family}, so it runs the newest from the moment that one is registered, \
+                 also for a service and before it is proven; gehen will have it name one"
+            ),
             Self::PreviousImageGone(image) => write!(
                 formatter,
                 "image {} is gone from ECR: if this run fails, no task of the version to return to can start",
@@ -420,7 +429,7 @@ fn ended(formatter: &mut fmt::Formatter<'_>, attempt: &Attempt, took: &str, stra
             write!(formatter, "failed after {took}: {}", why.what)
         }
         Attempt::Interrupted(Cause::Cancelled(by)) => write!(formatter, "cancelled by {by} after {took}"),
-        Attempt::Interrupted(cause @ Cause::Failed(_)) => write!(formatter, "given up after {took}, because {cause}"),
+        Attempt::Interrupted(cause) => write!(formatter, "given up after {took}, because {cause}"),
         Attempt::Superseded(replacement) => {
             write!(formatter, "{} ({}); leaving the service alone", Who(replacement), replacement.by.id)
         }
@@ -452,7 +461,7 @@ fn would_return(formatter: &mut fmt::Formatter<'_>, snapshot: &Snapshot<'_>) -> 
 }
 
 /// What changes of the images of a task definition.
-struct Images<'a>(&'a [ImageChange]);
+pub struct Images<'a>(pub &'a [ImageChange]);
 
 impl fmt::Display for Images<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use std::{
 
 use tracing::Level;
 
-use super::{Conclusion, Event, progress::Board, verdict};
+use super::{About, Event, LastWords, RuleEvent, last_words, progress::Board, verdict};
 use crate::{
     outcome::End,
     text::{duration, escape, excerpt},
@@ -54,7 +54,7 @@ impl Github {
                 self.is_open.store(true, Ordering::Relaxed);
                 before + &command("group", None, service)
             }
-            Event::Ended { .. } => self.close(),
+            Event::Ended { .. } | Event::OfRule(RuleEvent::Ended { .. }) => self.close(),
             _ => String::new(),
         }
     }
@@ -83,13 +83,13 @@ pub fn annotations(end: &End<'_>) -> String {
     let one = |kind, service: &str, message: &str| command(kind, Some(&format!("gehen: {service}")), message);
     match end {
         End::Planned => String::new(),
-        End::Services(ended) => {
-            let annotation = |service: &str, conclusion: Conclusion<'_>| match (conclusion.level(), conclusion.word()) {
-                (Level::ERROR, _) => one("error", service, &conclusion.to_string()),
-                (_, "undetermined") => one("warning", service, &conclusion.to_string()),
+        End::All(ended) => {
+            let annotation = |words: LastWords<'_>| match (words.level, words.word) {
+                (Level::ERROR, _) => one("error", words.about.name(), &words.text),
+                (_, "undetermined") => one("warning", words.about.name(), &words.text),
                 _ => String::new(),
             };
-            ended.iter().map(|ended| annotation(&ended.service, Conclusion::of(ended))).collect()
+            last_words(ended).into_iter().map(annotation).collect()
         }
         End::Problems(problems) => {
             let text = |what: &str, hint: Option<&str>| match hint {
@@ -97,8 +97,8 @@ pub fn annotations(end: &End<'_>) -> String {
                 None => excerpt(what),
             };
             let text =
-                problems.iter().map(|(service, problem)| (service, text(&problem.what, problem.hint.as_deref())));
-            text.map(|(service, message)| one("error", service, &message)).collect()
+                problems.iter().map(|(subject, problem)| (subject, text(&problem.what, problem.hint.as_deref())));
+            text.map(|(subject, message)| one("error", subject.about().name(), &message)).collect()
         }
         End::Cancelled(_) | End::Abandoned | End::Refused(_) | End::Error(_) => {
             command("error", Some("gehen"), &verdict(end))
@@ -132,32 +132,37 @@ fn summary(end: &End<'_>, board: &Board) -> String {
 fn rows(end: &End<'_>, board: &Board) -> Vec<[String; 6]> {
     let version = || board.version().to_owned();
     match end {
-        End::Services(ended) => {
-            let row = |service: &str, took, conclusion: Conclusion<'_>| {
-                let outcome = conclusion.word().replace('_', " ");
-                let why = [conclusion.why.as_deref(), conclusion.by_hand.as_deref()].into_iter().flatten();
-                let why: Vec<_> = why.chain(conclusion.warnings.iter().map(String::as_str)).collect();
-                [service.to_owned(), outcome, version(), conclusion.now(), duration(took), why.join("\n")]
+        End::All(ended) => {
+            let row = |LastWords { about, word, now, took, reasons, .. }: LastWords<'_>| {
+                [cell(about), word.replace('_', " "), version(), now, duration(took), reasons.join("\n")]
             };
-            ended.iter().map(|ended| row(&ended.service, ended.took, Conclusion::of(ended))).collect()
+            last_words(ended).into_iter().map(row).collect()
         }
         End::Problems(problems) => {
-            let row = |service: &str| {
-                let of_it = problems.iter().filter(|(of, _)| of == service).map(|(_, problem)| problem);
+            let row = |about: About<'_>| {
+                let of_it = problems.iter().filter(|(of, _)| of.about() == about).map(|(_, problem)| problem);
                 let reasons: Vec<_> = of_it.map(|problem| problem.what.as_str()).collect();
-                untouched(service, version(), reasons.join("\n"))
+                untouched(about, version(), reasons.join("\n"))
             };
-            board.services().map(|(service, _)| row(service)).collect()
+            board.parts().map(|(about, _)| row(about)).collect()
         }
         End::Planned | End::Cancelled(_) => {
-            board.services().map(|(service, _)| untouched(service, version(), String::new())).collect()
+            board.parts().map(|(about, _)| untouched(about, version(), String::new())).collect()
         }
         End::Abandoned | End::Refused(_) | End::Error(_) => Vec::new(),
     }
 }
 
-fn untouched(service: &str, version: String, reason: String) -> [String; 6] {
-    [service.to_owned(), "not touched".to_owned(), version, String::new(), String::new(), reason]
+fn untouched(about: About<'_>, version: String, reason: String) -> [String; 6] {
+    [cell(about), "not touched".to_owned(), version, String::new(), String::new(), reason]
+}
+
+/// The name of a part, and what it is where that is no service.
+fn cell(about: About<'_>) -> String {
+    match about {
+        About::ScheduledTask(rule) => format!("{rule} (scheduled task)"),
+        About::Service(_) | About::Run => about.name().to_owned(),
+    }
 }
 
 /// Text for a cell of a table in Markdown: nothing in it is markup, or HTML, or ends the cell.

@@ -8,17 +8,18 @@ use serde_json::{Map, Value, json};
 use tracing::Level;
 
 use super::{
-    Event, Phase,
+    About, Event, Phase,
     conclusion::{Conclusion, Runs},
     lines::Said,
     progress::Board,
+    schedule::{self, RuleEvent},
     url, verdict,
 };
 use crate::{
     config::Refused,
-    deploy::{Attempt, Cause, Counts, LastSeen, Proof, Remark},
+    deploy::{Attempt, Cause, Counts, Job, LastSeen, Proof, Remark, ScheduleAttempt},
     ecs::{ImageChange, SeenDeployment, TaskDefinitionArn},
-    outcome::{End, Ended, Outcome},
+    outcome::{AllEnded, End, Ended, EndedSchedule, Outcome, ScheduleOutcome},
     ping::Answer,
     text::{escape, excerpt},
 };
@@ -49,6 +50,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
             Remark::MadeFromNewest(_) => "made_from_newest",
             Remark::UnderWay(_) => "under_way",
             Remark::UrlShowsNoVersion(..) => "url_shows_no_version",
+            Remark::NamesNoRevision(_) => "names_no_revision",
             Remark::PreviousImageGone(_) => "previous_image_gone",
             Remark::ImagesUnknown(..) => "images_unknown",
         },
@@ -84,6 +86,14 @@ pub fn name(event: &Event<'_>) -> &'static str {
         Event::GoesBackAsAsked { .. } => "goes_back_as_asked",
         Event::Displaced(_) => "displaced",
         Event::RollbackEnded(_) => "rollback_ended",
+        Event::OfRule(event) => match event {
+            RuleEvent::Runs(_) => "runs",
+            RuleEvent::WouldRun(_) => "would_deploy",
+            RuleEvent::WouldReturn(_) => "would_return",
+            RuleEvent::Ended { .. } => "attempt_ended",
+            RuleEvent::RollingBack(_) => "rolling_back",
+            RuleEvent::RollbackEnded(_) => "rollback_ended",
+        },
     }
 }
 
@@ -101,7 +111,12 @@ pub fn fields(event: &Event<'_>) -> Value {
         Event::Remark(Remark::ReturnsElsewhere { to: (to, version), .. }) => {
             json!({"task_definition": to.0, "version": version})
         }
-        Event::Remark(Remark::HasCompleted(arn) | Remark::Deregistered(arn) | Remark::MadeFromNewest(arn)) => {
+        Event::Remark(
+            Remark::HasCompleted(arn)
+            | Remark::Deregistered(arn)
+            | Remark::MadeFromNewest(arn)
+            | Remark::NamesNoRevision(arn),
+        ) => {
             json!({"task_definition": arn.0})
         }
         Event::NothingToRegister { ready: arn, .. }
@@ -168,7 +183,38 @@ pub fn fields(event: &Event<'_>) -> Value {
         }
         Event::RollbackRequested { to, deployment: None } => json!({"task_definition": to.0}),
         Event::RegisteredAgain { previous, copy } => json!({"task_definition": copy.0, "copy_of": previous.0}),
+        Event::OfRule(event) => fields_of_rule(event),
     }
+}
+
+fn fields_of_rule(event: &RuleEvent<'_>) -> Value {
+    match event {
+        RuleEvent::Runs(schedule) | RuleEvent::WouldReturn(schedule) | RuleEvent::RollingBack(schedule) => {
+            let runs = |job: &Job| json!({"task_definition": job.runs.arn.0, "version": job.runs.version()});
+            json!({"targets": schedule.jobs.iter().map(runs).collect::<Value>()})
+        }
+        RuleEvent::WouldRun(schedule) => {
+            let would = |job: &Job| json!({"base": job.base().arn.0, "images": images(&job.changes)});
+            json!({"targets": schedule.jobs.iter().map(would).collect::<Value>()})
+        }
+        RuleEvent::Ended { attempt, took } => {
+            let how = match attempt {
+                ScheduleAttempt::Updated(arns) | ScheduleAttempt::Superseded(arns) => {
+                    json!({"task_definitions": all_of(arns)})
+                }
+                ScheduleAttempt::UpToDate => json!({}),
+                ScheduleAttempt::Failed(why) => json!({"why": why}),
+                ScheduleAttempt::Interrupted(Cause::Cancelled(by)) => json!({"cancelled_by": by}),
+                ScheduleAttempt::Interrupted(cause) => json!({"why": cause.to_string()}),
+            };
+            with(json!({"seconds": seconds(*took)}), how)
+        }
+        RuleEvent::RollbackEnded(_) => json!({}),
+    }
+}
+
+fn all_of(arns: &[TaskDefinitionArn]) -> Value {
+    arns.iter().map(|arn| json!(arn.0)).collect()
 }
 
 fn images(changes: &[ImageChange]) -> Value {
@@ -216,16 +262,16 @@ fn with(mut object: Value, more: Value) -> Value {
 /// The line of an event.
 pub fn line(level: Level, said: &Said) -> Value {
     let fields = serde_json::from_str(&said.fields).unwrap_or_default();
-    object(level, &said.service, &said.phase, &said.event, &said.message, fields)
+    object(level, (&said.kind, &said.name), &said.phase, &said.event, &said.message, fields)
 }
 
 /// What every line consists of: the keys that it always has, then its own.
-fn object(level: Level, service: &str, phase: &str, event: &str, message: &str, fields: Value) -> Value {
+fn object(level: Level, (kind, name): (&str, &str), phase: &str, event: &str, message: &str, fields: Value) -> Value {
     let mut line = Map::new();
     line.insert("time".into(), humantime::format_rfc3339_millis(SystemTime::now()).to_string().into());
     line.insert("level".into(), level.as_str().to_lowercase().into());
-    if !service.is_empty() {
-        line.insert("service".into(), service.into());
+    if !name.is_empty() {
+        line.insert(kind.into(), name.into());
     }
     line.insert("phase".into(), phase.into());
     line.insert("event".into(), event.into());
@@ -250,35 +296,41 @@ fn escaped(value: Value) -> Value {
 pub fn end(end: &End<'_>, board: &Board, took: Duration) -> Vec<Value> {
     let phase = word(Phase::End);
     let mut lines = Vec::new();
-    let (services, more) = match end {
-        End::Services(ended) => {
-            let services = ended.iter().map(|ended| {
+    let mut concludes = |about: About<'_>, level, headline: &str, fields: Value| {
+        let (kind, name) = (about.kind(), about.name());
+        lines.push(object(level, (kind, name), phase, "ended", headline, fields.clone()));
+        with(json!({kind: name, "message": headline}), fields)
+    };
+    let (parts, more) = match end {
+        End::All(AllEnded { services, schedules }) => {
+            let mut parts = Vec::new();
+            for ended in services {
                 let conclusion = Conclusion::of(ended);
                 let fields = concluded(ended, &conclusion);
-                lines.push(object(
-                    conclusion.level(),
-                    &ended.service,
-                    phase,
-                    "ended",
-                    &conclusion.headline,
-                    fields.clone(),
-                ));
-                with(json!({"service": ended.service, "message": conclusion.headline}), fields)
-            });
-            (services.collect::<Vec<_>>(), json!({}))
+                let about = About::Service(&ended.service);
+                parts.push((about, concludes(about, conclusion.level(), &conclusion.headline, fields)));
+            }
+            for ended in schedules {
+                let conclusion = schedule::Conclusion::of(ended);
+                let fields = schedule_concluded(ended, &conclusion);
+                let about = About::ScheduledTask(&ended.rule);
+                parts.push((about, concludes(about, conclusion.level(), &conclusion.headline, fields)));
+            }
+            (parts, json!({}))
         }
         End::Problems(problems) => {
-            let problems = problems.iter().map(|(service, problem)| {
+            let problems = problems.iter().map(|(subject, problem)| {
+                let (kind, name) = (subject.about().kind(), subject.about().name());
                 let hint = problem.hint.as_ref().map_or(json!({}), |hint| json!({"hint": hint}));
                 lines.push(object(
                     Level::ERROR,
-                    service,
+                    (kind, name),
                     word(Phase::Preflight),
                     "problem",
                     &excerpt(&problem.what),
                     hint.clone(),
                 ));
-                with(json!({"service": service, "message": problem.what}), hint)
+                with(json!({kind: name, "message": problem.what}), hint)
             });
             let problems = problems.collect::<Value>();
             (not_concluded(board, end), json!({"problems": problems}))
@@ -290,6 +342,11 @@ pub fn end(end: &End<'_>, board: &Board, took: Duration) -> Vec<Value> {
         }
         End::Abandoned | End::Refused(_) | End::Error(_) => (not_concluded(board, end), json!({})),
     };
+    let (rules, services): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|(about, _)| matches!(about, About::ScheduledTask(_)));
+    let [rules, services] = [rules, services].map(|parts| parts.into_iter().map(|(_, part)| part).collect::<Value>());
+    // Who has none reads nothing of them.
+    let rules = if rules == json!([]) { json!({}) } else { json!({"scheduled_tasks": rules}) };
     let level = match end.exit_code() {
         0 => Level::INFO,
         2 => Level::WARN,
@@ -301,7 +358,7 @@ pub fn end(end: &End<'_>, board: &Board, took: Duration) -> Vec<Value> {
         "version": board.version(),
         "services": services,
     });
-    lines.push(object(level, "", phase, "summary", &verdict(end), with(summary, more)));
+    lines.push(object(level, ("", ""), phase, "summary", &verdict(end), with(with(summary, rules), more)));
     lines
 }
 
@@ -334,9 +391,39 @@ fn runs(runs: &Runs<'_>) -> Value {
     json!({"task_definition": runs.task_definition.0, "version": runs.version, "running": runs.tasks})
 }
 
-/// The services of a run that ended before it could look at each of them once more.
-fn not_concluded(board: &Board, end: &End<'_>) -> Vec<Value> {
+/// As [`concluded`], for a rule.
+fn schedule_concluded(ended: &EndedSchedule, conclusion: &schedule::Conclusion<'_>) -> Value {
+    let optional = |key: &str, value: Option<Value>| value.map_or(json!({}), |value| json!({key: value}));
+    let now = match &ended.last_look {
+        Ok(now) => {
+            let runs =
+                |arn: &TaskDefinitionArn| json!({"task_definition": arn.0, "version": conclusion.version_of(arn)});
+            json!({"now": now.iter().map(runs).collect::<Value>()})
+        }
+        Err(why) => json!({"now": null, "now_unknown": excerpt(why)}),
+    };
+    let updated_to = match &ended.outcome {
+        ScheduleOutcome::Updated(arns) => Some(all_of(arns)),
+        _ => None,
+    };
+    [
+        json!({
+            "outcome": conclusion.word(),
+            "version": ended.version.to_string(),
+            "seconds": seconds(ended.took),
+        }),
+        optional("why", conclusion.why.as_deref().map(Value::from)),
+        optional("updated_to", updated_to),
+        now,
+        optional("by_hand", (!conclusion.by_hand.is_empty()).then(|| conclusion.by_hand.clone().into())),
+    ]
+    .into_iter()
+    .fold(json!({}), with)
+}
+
+/// The parts of a run that ended before it could look at each of them once more.
+fn not_concluded<'a>(board: &'a Board, end: &End<'_>) -> Vec<(About<'a>, Value)> {
     let outcome = |has_begun| if has_begun && matches!(end, End::Abandoned) { "unknown" } else { "not_touched" };
-    let services = board.services().map(|(name, has_begun)| json!({"service": name, "outcome": outcome(has_begun)}));
-    services.collect()
+    let told = |about: About<'_>, has_begun| json!({about.kind(): about.name(), "outcome": outcome(has_begun)});
+    board.parts().map(|(about, has_begun)| (about, told(about, has_begun))).collect()
 }

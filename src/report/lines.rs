@@ -90,8 +90,8 @@ where
         let paint = if self.colour { paint } else { "" };
         let time = humantime::format_rfc3339_seconds(SystemTime::now());
         write!(writer, "{dim}{time}{end} ")?;
-        if !said.service.is_empty() {
-            write!(writer, "{bold}{}{end}: ", escape(&said.service))?;
+        if !said.name.is_empty() {
+            write!(writer, "{bold}{}{end}: ", escape(&said.name))?;
         }
         writeln!(writer, "{paint}{label}{}{end}", escape(&said.message))
     }
@@ -100,8 +100,10 @@ where
 /// The fields of one event.
 #[derive(Default)]
 pub struct Said {
-    /// The service's name; empty for what concerns the whole run.
-    pub service: String,
+    /// What it is about, as JSON's key for its name; empty for what concerns the whole run.
+    pub kind: String,
+    /// The name of that.
+    pub name: String,
     /// The phase's word.
     pub phase: String,
     /// The event's word.
@@ -115,7 +117,8 @@ pub struct Said {
 impl tracing::field::Visit for Said {
     fn record_str(&mut self, field: &Field, value: &str) {
         let kept = match field.name() {
-            "service" => &mut self.service,
+            "kind" => &mut self.kind,
+            "name" => &mut self.name,
             "phase" => &mut self.phase,
             "event" => &mut self.event,
             "fields" => &mut self.fields,

@@ -1,25 +1,26 @@
-//! How far each service is, by what was told of it, and the live lines that say so.
+//! How far each service and each scheduled task is, by what was told of it, and the live lines that say so.
 
 use std::{
     fmt::{self, Write as _},
     time::{Duration, Instant},
 };
 
-use super::{Event, Phase};
+use super::{About, Event, Phase, RuleEvent, schedule};
 use crate::{
     ecs::SeenDeployment,
     git_sha::GitSha,
     text::{duration, excerpt},
 };
 
-/// All services of the run, in the order of the file.
+/// All services of the run, in the order of the file, and then its scheduled tasks.
 #[derive(Default)]
 pub struct Board {
     version: String,
     services: Vec<(String, Progress)>,
+    rules: Vec<(String, Progress)>,
 }
 
-/// How far one service is.
+/// How far one service or scheduled task is.
 #[derive(Default)]
 struct Progress {
     phase: Phase,
@@ -77,9 +78,11 @@ impl fmt::Display for Tasks {
 
 impl Board {
     /// Takes note of what is to be deployed.
-    pub fn begins<'a>(&mut self, services: impl Iterator<Item = &'a str>, version: &GitSha) {
-        self.version = version.to_string();
-        self.services = services.map(|name| (name.to_owned(), Progress::default())).collect();
+    pub fn begins<'a>(&mut self, parts: impl Iterator<Item = About<'a>>, version: &GitSha) {
+        *self = Self { version: version.to_string(), ..Self::default() };
+        for about in parts {
+            self.progress(about);
+        }
     }
 
     /// The version that is deployed; empty before that is known.
@@ -87,26 +90,34 @@ impl Board {
         &self.version
     }
 
-    /// The services, and whether the turn of each has come.
-    pub fn services(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.services.iter().map(|(name, progress)| (name.as_str(), progress.has_begun))
+    /// The services and the scheduled tasks, and whether the turn of each has come.
+    pub fn parts(&self) -> impl Iterator<Item = (About<'_>, bool)> {
+        let services = self.services.iter().map(|(name, progress)| (About::Service(name), progress.has_begun));
+        services.chain(self.rules.iter().map(|(rule, progress)| (About::ScheduledTask(rule), progress.has_begun)))
     }
 
     /// Takes note of `event`, and gives the phase that it belongs to.
-    pub fn hear(&mut self, service: &str, event: &Event<'_>) -> Phase {
-        let known = self.services.iter().position(|(name, _)| name == service);
+    pub fn hear(&mut self, about: About<'_>, event: &Event<'_>) -> Phase {
+        let version = self.version.clone();
+        self.progress(about).hear(event, &version, Instant::now())
+    }
+
+    fn progress(&mut self, about: About<'_>) -> &mut Progress {
+        let parts = if matches!(about, About::ScheduledTask(_)) { &mut self.rules } else { &mut self.services };
+        let known = parts.iter().position(|(name, _)| name == about.name());
         let index = known.unwrap_or_else(|| {
-            self.services.push((service.to_owned(), Progress::default()));
-            self.services.len() - 1
+            parts.push((about.name().to_owned(), Progress::default()));
+            parts.len() - 1
         });
-        self.services[index].1.hear(event, &self.version, Instant::now())
+        &mut parts[index].1
     }
 
     /// The live lines for a terminal of this size: one for each service that is under way, but on no more than half of the
     /// screen; those that don't fit are summed up in the last. None is as wide as the screen.
     pub fn rows(&self, height: usize, width: usize, colour: bool, now: Instant) -> Vec<String> {
         let most = (height / 2).max(1);
-        let under_way: Vec<_> = self.services.iter().filter(|(_, progress)| progress.is_under_way).collect();
+        let under_way: Vec<_> =
+            self.services.iter().chain(&self.rules).filter(|(_, progress)| progress.is_under_way).collect();
         let shown = if under_way.len() > most { most - 1 } else { under_way.len() };
         let mut rows: Vec<_> = under_way[..shown]
             .iter()
@@ -146,7 +157,10 @@ fn row(name: &str, text: &str, width: usize, colour: bool) -> String {
 impl Progress {
     fn hear(&mut self, event: &Event<'_>, deployed: &str, now: Instant) -> Phase {
         // A rollback goes through updates and checks of its own.
-        self.goes_back |= matches!(event, Event::RollingBack { .. } | Event::GoesBackByItself { .. });
+        self.goes_back |= matches!(
+            event,
+            Event::RollingBack { .. } | Event::GoesBackByItself { .. } | Event::OfRule(RuleEvent::RollingBack(_))
+        );
         self.phase = if self.goes_back { Phase::Rollback } else { event.phase().unwrap_or(self.phase) };
         match event {
             Event::Runs { running, version, .. } => self.ran = Some((running.to_string(), excerpt(version))),
@@ -155,6 +169,7 @@ impl Progress {
                 self.moves_to(deployed.to_owned());
             }
             Event::RollingBack { version, .. } => self.moves_to(excerpt(version)),
+            Event::OfRule(RuleEvent::RollingBack(schedule)) => self.moves_to(schedule::previous(schedule)),
             Event::GoesBackByItself { to, .. } => {
                 let to = to.to_string();
                 let ran = self.ran.as_ref().filter(|(ran, _)| *ran == to).map(|(_, version)| version.clone());
@@ -171,7 +186,9 @@ impl Progress {
                 self.tasks = seen.ours().map(|ours| (Tasks::of(ours), others));
             }
             Event::UrlAnswered(answer) => self.answer = Some(answer.to_string()),
-            Event::Ended { .. } | Event::RollbackEnded(_) => self.is_under_way = false,
+            Event::Ended { .. }
+            | Event::RollbackEnded(_)
+            | Event::OfRule(RuleEvent::Ended { .. } | RuleEvent::RollbackEnded(_)) => self.is_under_way = false,
             _ => {}
         }
         self.phase
@@ -216,9 +233,10 @@ mod tests {
     fn board(services: usize) -> (Board, Instant) {
         let names: Vec<_> = (0..services).map(|number| format!("api-{number}")).collect();
         let mut board = Board::default();
-        board.begins(names.iter().map(String::as_str), &"ae30000".parse().expect("a Git SHA"));
-        for name in &names {
-            board.hear(name, &Event::Begins);
+        let parts = names.iter().map(|name| About::Service(name));
+        board.begins(parts.clone(), &"ae30000".parse().expect("a Git SHA"));
+        for part in parts {
+            board.hear(part, &Event::Begins);
         }
         (board, Instant::now())
     }
@@ -233,15 +251,15 @@ mod tests {
         let arn = TaskDefinitionArn("task-definition/api:1".into());
         let begun = rows(&board, 24, 80, Instant::now());
         assert_eq!(begun, ["api-0: register; ae30000"]);
-        board.hear("api-0", &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
+        board.hear(About::Service("api-0"), &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
         let answer = Answer::Failed("answers 503".into());
-        board.hear("api-0", &Event::UrlAnswered(&answer));
+        board.hear(About::Service("api-0"), &Event::UrlAnswered(&answer));
         let later = Instant::now() + MINUTE / 4;
         let checking = rows(&board, 24, 80, later);
         assert!(checking[0].starts_with("api-0: deploy check 15 s, 4"), "{checking:?}");
         assert!(checking[0].ends_with(" s left; ae30000; url answers 503"), "{checking:?}");
-        board.hear("api-0", &Event::RollingBack { to: &arn, version: "01d0000" });
-        board.hear("api-0", &Event::Draining { proof: &Proof::Counts, timeout: MINUTE });
+        board.hear(About::Service("api-0"), &Event::RollingBack { to: &arn, version: "01d0000" });
+        board.hear(About::Service("api-0"), &Event::Draining { proof: &Proof::Counts, timeout: MINUTE });
         let back = rows(&board, 24, 80, Instant::now() + 2 * MINUTE);
         assert_eq!(back, ["api-0: rollback, drain check 2 min, 0 s left; 01d0000"]);
     }
@@ -249,7 +267,7 @@ mod tests {
     #[test]
     fn more_services_than_fit_are_summed_up() {
         let (mut board, now) = board(30);
-        board.hear("api-29", &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
+        board.hear(About::Service("api-29"), &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
         for (height, count, last) in [
             (100, 30, "api-29: deploy check 0 s"),
             (24, 12, "19 more: 18 register, 1 deploy check"),
