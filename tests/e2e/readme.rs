@@ -1,17 +1,133 @@
 //! What the README promises, held against what the binary does.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
-use local_ecs::{Behaviour, Settings, View, service};
+use local_ecs::{Behaviour, LocalEcs, Settings, View, service};
 use serde_json::json;
 
-use crate::support::{NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls};
+use crate::support::{Gehen, NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls, kill};
 
 /// The README, as it is shown.
 const README: &str = include_str!("../../README.md");
 
 /// Actions that no operation's name tells: what RegisterTaskDefinition's tags and roles imply.
 const IMPLIED: [&str; 2] = ["ecs:TagResource", "iam:PassRole"];
+
+/// The README's examples: the language of each, and its text.
+fn examples() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let fenced = README.split("\n```").skip(1).step_by(2);
+    fenced.map(|example| example.split_once('\n').expect("an example begins with its language"))
+}
+
+/// The one example in this language of which this is so.
+fn block(language: &str, is_it: impl Fn(&str) -> bool) -> &'static str {
+    let found: Vec<_> = examples().filter(|(of, text)| *of == language && is_it(text)).map(|(_, text)| text).collect();
+    let [text] = found[..] else { panic!("there is one such example, not {found:?}") };
+    text
+}
+
+fn the_gehen_yml() -> String {
+    block("yaml", |text| text.starts_with("services:")).to_owned() + "\n"
+}
+
+fn yaml(is_it: impl Fn(&str) -> bool) -> serde_yaml::Value {
+    serde_yaml::from_str(block("yaml", is_it)).expect("the example is YAML")
+}
+
+fn text(value: &serde_yaml::Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value:?} is a text"))
+}
+
+#[test]
+fn each_example_is_known_to_a_test() {
+    let known = |(language, text): (&str, &str)| match language {
+        // .ci/demo and .ci/release, which .ci/run runs, try the two commands.
+        "sh" => {
+            (text == "cargo run --example demo" && include_str!("../../.ci/demo").contains("\"--example\", \"demo\""))
+                || (text == "cargo install --locked --path ."
+                    && include_str!("../../.ci/release").contains("cargo install --quiet --locked --no-track --path ."))
+                || text.starts_with("curl ")
+        }
+        "yaml" => ["services:", "jobs:", "deploy:"].iter().any(|known| text.starts_with(known)),
+        "text" => text.starts_with("$ gehen") || text.starts_with("error: "),
+        "json" => text.contains("\"Statement\""),
+        _ => false,
+    };
+    for (language, text) in examples() {
+        assert!(known((language, text)), "no test runs this {language}:\n{text}");
+    }
+    assert!(examples().count() >= 8);
+}
+
+#[test]
+fn the_gehen_yml_deploys() {
+    let ecs = ecs([service("api-staging").running(OLD)]);
+    let file = the_gehen_yml().replace("https://staging.example.com/ping", &ecs.url("api-staging"));
+    gehen_file(&ecs, &file).deploy(NEW).exits(0).ends("api-staging", &format!("DEPLOYED {NEW}"));
+    assert_eq!(ecs.runs("api-staging"), NEW);
+}
+
+/// What CI knows the version as.
+const SHA: &str = "ae30000123456789012345678901234567890abc";
+
+/// A folder with the README's gehen.yml, and what a job of CI finds in its environment: the archive at `$GEHEN`, programs,
+/// and the version by the names that CI systems give it.
+fn job(ecs: &LocalEcs) -> Gehen {
+    let file = the_gehen_yml().replace("https://staging.example.com/ping", &ecs.url("api-staging"));
+    let gehen = gehen_file(ecs, &file)
+        .with_program("pack/gehen-0.1.0-any/gehen", &format!("exec '{}' \"$@\"", env!("CARGO_BIN_EXE_gehen")))
+        .with_program("bin/git", &format!("[ \"$*\" = 'rev-parse HEAD' ] && echo {SHA}"));
+    let archive = gehen.place_of("gehen.tar.gz");
+    let packed =
+        Command::new("tar").args(["-czf", &archive, "-C", &gehen.place_of("pack"), "gehen-0.1.0-any"]).status();
+    assert!(packed.expect("tar can be started").success());
+    let path = format!("{}:{}", gehen.place_of("bin"), std::env::var("PATH").expect("there is a PATH"));
+    gehen
+        .with("PATH", &path)
+        .with("GEHEN", &format!("file://{archive}"))
+        .with("GITHUB_SHA", SHA)
+        .with("CI_COMMIT_SHA", SHA)
+}
+
+/// The script of the job for GitHub Actions.
+fn github_step() -> String {
+    let workflow = yaml(|text| text.starts_with("jobs:"));
+    let job = &workflow["jobs"]["deploy"];
+    assert!(text(&job["env"]["GEHEN"]).ends_with(".tar.gz"));
+    let steps = job["steps"].as_sequence().expect("a job has steps");
+    let scripts: Vec<_> = steps.iter().filter_map(|step| step["run"].as_str()).collect();
+    let [script] = scripts[..] else { panic!("one step runs a script, not {scripts:?}") };
+    script.to_owned()
+}
+
+#[test]
+fn each_job_deploys() {
+    let gitlab = yaml(|text| text.starts_with("deploy:"));
+    assert!(text(&gitlab["deploy"]["variables"]["GEHEN"]).ends_with(".tar.gz"));
+    let gitlab = gitlab["deploy"]["script"].as_sequence().expect("a job has a script").clone();
+    let gitlab = gitlab.iter().map(text).collect::<Vec<_>>().join("\n");
+    let shell = block("sh", |text| text.starts_with("curl ")).to_owned();
+    // As GitHub Actions, GitLab and people start scripts.
+    for (script, shell) in
+        [(github_step(), "bash -e job.sh"), (gitlab, "bash -eo pipefail job.sh"), (shell, "sh job.sh")]
+    {
+        let ecs = ecs([service("api-staging").running(OLD)]);
+        let run = job(&ecs).with_file("job.sh", &script).start_by(&format!("exec {shell}"), &[]).wait();
+        run.exits(0).ends("api-staging", &format!("DEPLOYED {SHA}"));
+        assert_eq!(ecs.runs("api-staging"), SHA, "{script}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cancelled_job_passes_its_signal_on() {
+    let ecs = ecs([service("api-staging").running(OLD)]);
+    ecs.version(SHA, Behaviour::NeverStarts);
+    let job = job(&ecs).with_file("job.sh", github_step());
+    let run = job.start_by("exec bash -e job.sh", &[]).until_it_says("deploy check: ");
+    kill("INT", run.child.id());
+    run.wait().exits(1).ends("api-staging", "ROLLBACK REQUESTED");
+}
 
 #[test]
 fn the_policy_allows_what_gehen_calls_and_nothing_else() {
@@ -38,7 +154,7 @@ fn the_policy_allows_what_gehen_calls_and_nothing_else() {
     let called = ecs.requests().into_iter().map(|request| format!("{}:{}", request.service_name, request.operation));
     let needed: BTreeSet<String> = called.chain(IMPLIED.map(str::to_owned)).collect();
 
-    let policy = README.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy");
+    let policy = block("json", |_| true);
     let policy: serde_json::Value = serde_json::from_str(policy).expect("the policy is JSON");
     let allowed: BTreeSet<String> = policy["Statement"]
         .as_array()
@@ -56,8 +172,7 @@ fn the_policy_allows_what_gehen_calls_and_nothing_else() {
 #[test]
 fn a_mistake_in_gehen_yml_looks_as_the_readme_shows_it() {
     let ecs = ecs([]);
-    let file = README.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a gehen.yml");
-    let run = gehen_file(&ecs, &file.replace("url:", "urll:")).deploy(NEW);
+    let run = gehen_file(&ecs, &the_gehen_yml().replace("url:", "urll:")).deploy(NEW);
     run.exits(1);
     let shown = README.split("```text\nerror: ").nth(1).and_then(|rest| rest.split("```").next()).expect("an error");
     let (before, after) = shown.split_once('…').expect("the keys are cut");

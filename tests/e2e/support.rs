@@ -273,6 +273,16 @@ impl Gehen {
         self
     }
 
+    /// As [`Self::with_file`], a shell script that can be started.
+    #[cfg(unix)]
+    pub fn with_program(self, name: &str, script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let gehen = self.with_file(name, format!("#!/bin/sh\n{script}\n"));
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(gehen.place_of(name), executable).expect("a file can be made executable");
+        gehen
+    }
+
     /// The place of a file in the folder that the run starts in.
     pub fn place_of(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
