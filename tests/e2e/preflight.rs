@@ -318,7 +318,7 @@ fn a_url_that_cannot_be_reached_is_told_with_its_cause_and_the_deploy_goes_on() 
     .map(|(url, cause)| {
         let ecs = ecs([service("api").running(OLD)]);
         let file = format!(
-            "timeoutMinutes: 0.2\nservices:\n  api:\n    cluster: {}\n    url: {url}\n",
+            "timeoutMinutes: 0.3\nservices:\n  api:\n    cluster: {}\n    url: {url}\n",
             ecs.cluster_arn("api")
         );
         let gehen = gehen_file(&ecs, &file);
