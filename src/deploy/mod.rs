@@ -1,5 +1,6 @@
-//! The sequence over all services, and the one place that decides to roll back.
+//! The whole run: preflight, everybody's turn, what goes back, and how each service and scheduled task ended.
 
+mod attempt;
 mod check;
 mod drain;
 mod failures;
@@ -13,6 +14,7 @@ mod replaced;
 mod rollback;
 mod schedule;
 mod standing;
+mod turns;
 mod update;
 mod watch;
 
@@ -24,26 +26,24 @@ use std::{
 use futures_util::{
     StreamExt as _,
     future::{join, join_all},
-    stream::{self, FuturesUnordered},
+    stream,
 };
 use tokio::time::{Instant, timeout};
 
+pub use attempt::Attempt;
 pub use check::Proof;
 pub use preflight::{Problem, Remark, Snapshot, WayBack};
 pub use replaced::Replacement;
 pub use rollback::{Returned, RolledBack};
 pub use schedule::{Job, PutBack, Schedule, ScheduleAttempt};
+pub use turns::Cause;
 pub use watch::{Counts, LastSeen};
 
 use self::{
-    drain::Old,
-    preflight::{Proofs, look_again, preflight},
-    prove::{Proven, prove},
-    register::register,
-    rollback::{Place, Sent, roll_back},
-    schedule::{Made, ScheduleTurn, put_back},
-    standing::Deployment,
-    update::{NotUpdated, update},
+    preflight::preflight,
+    rollback::{Place, roll_back},
+    schedule::{ScheduleTurn, put_back},
+    turns::{End, Turn, made_for, take_turns, update_schedules},
 };
 use crate::{
     aws::{Error, Fate},
@@ -292,290 +292,6 @@ fn longest(Begun { snapshots, schedules }: &Begun<'_>, parallel: usize) -> Durat
     let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot));
     let (rules_forth, rules_back) = schedule::longest(schedules);
     forth + rules_forth + back.chain([rules_back]).max().unwrap_or_default()
-}
-
-/// One service's turn.
-#[derive(Default)]
-struct Turn {
-    /// When it began, if it did.
-    since: Option<Instant>,
-    /// How long it took.
-    took: Duration,
-    /// What was sent to ECS.
-    sent: Option<Sent>,
-    /// How its phases ended; none where the run ended before them.
-    attempt: Option<Attempt>,
-}
-
-/// How the phases of one service ended, before anything is undone.
-pub enum Attempt {
-    /// Both checks passed, or only the draining ran out of time.
-    Live(Outcome),
-    /// It failed, and why.
-    Failed(Reason),
-    /// The checks, which were all that was asked for, failed, and why.
-    NotProven(Reason),
-    /// Nothing of it was tried, because ECS could not be asked, and why.
-    NotBegun(Reason),
-    /// Somebody else's deployment has taken over.
-    Superseded(Replacement),
-    /// The run ended before its phases did, and why.
-    Interrupted(Cause),
-}
-
-/// How the turns of a run ended.
-enum End {
-    /// Every service had its turn.
-    AllBegun,
-    /// No further service was begun; what is proven stays.
-    NoneFurther,
-    /// Every service updated in this run goes back.
-    RollBack(Cause),
-}
-
-/// Why a run ended early.
-#[derive(Clone, Debug)]
-pub enum Cause {
-    /// A service failed, by its name.
-    Failed(String),
-    /// A scheduled task failed, by its rule's name.
-    ScheduleFailed(String),
-    /// A signal ended the run, by its name.
-    Cancelled(&'static str),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(service) => write!(formatter, "service `{service}` failed"),
-            Self::ScheduleFailed(rule) => write!(formatter, "scheduled task `{rule}` failed"),
-            Self::Cancelled(by) => write!(formatter, "the run was cancelled by {by}"),
-        }
-    }
-}
-
-/// What follows for the run from how one service ended.
-enum Next {
-    /// The next service.
-    GoOn,
-    /// No further service is updated; what is proven stays, and what is under way goes on.
-    NoUpdate,
-    /// No further service; what is proven stays, and what is under way goes on.
-    Stop,
-    /// No further service; every service updated in this run goes back.
-    RollBack,
-}
-
-fn next(attempt: &Attempt) -> Next {
-    match attempt {
-        Attempt::Live(_) => Next::GoOn,
-        Attempt::NotProven(_) => Next::NoUpdate,
-        Attempt::NotBegun(_) | Attempt::Superseded(_) => Next::Stop,
-        Attempt::Failed(_) | Attempt::Interrupted(_) => Next::RollBack,
-    }
-}
-
-/// Gives each service its turn, `parallel` of them at the same time, in their order. The first failure and a signal end
-/// all turns that are under way.
-async fn take_turns<'a>(
-    clients: &Clients<'_>,
-    snapshots: &mut [Snapshot<'a>],
-    parallel: usize,
-    cancel: &Cancel,
-) -> (Vec<Turn>, End) {
-    let services: Vec<&'a Service> = snapshots.iter().map(|snapshot| snapshot.service).collect();
-    let mut turns: Vec<_> = snapshots.iter().map(|_| Turn::default()).collect();
-    let mut waiting = snapshots.iter_mut().zip(&mut turns);
-    let mut under_way = FuturesUnordered::new();
-    let (mut may_begin, mut may_update) = (true, true);
-    let cause = loop {
-        while may_begin && under_way.len() < parallel {
-            let may = |service: &Service| may_update || service.update_strategy == UpdateStrategy::None;
-            let Some((snapshot, turn)) = waiting.find(|(snapshot, _)| may(snapshot.service)) else { break };
-            under_way.push(take_turn(clients, snapshot, turn));
-        }
-        let ended = tokio::select! {
-            biased;
-            by = cancel.cancelled() => break Some(Cause::Cancelled(by)),
-            ended = under_way.next() => ended,
-        };
-        match ended {
-            None => break None,
-            Some((_, Next::GoOn)) => {}
-            Some((_, Next::NoUpdate)) => may_update = false,
-            Some((_, Next::Stop)) => may_begin = false,
-            Some((service, Next::RollBack)) => break Some(Cause::Failed(service.name.clone())),
-        }
-    };
-    drop(under_way);
-    drop(waiting);
-    let end = match cause {
-        Some(cause) => End::RollBack(cause),
-        None if may_begin && may_update => End::AllBegun,
-        None => End::NoneFurther,
-    };
-    if let End::RollBack(cause) = &end {
-        for (service, turn) in services.into_iter().zip(&mut turns) {
-            if turn.since.is_some() && turn.attempt.is_none() {
-                turn.end(service, Attempt::Interrupted(cause.clone()));
-            }
-        }
-    }
-    (turns, end)
-}
-
-/// Takes one service through its phases, and says what follows from how they ended. What is to be undone is in `turn` at any
-/// moment, even if this future is dropped.
-async fn take_turn<'a>(clients: &Clients<'_>, snapshot: &mut Snapshot<'a>, turn: &mut Turn) -> (&'a Service, Next) {
-    turn.since = Some(Instant::now());
-    let attempt = attempt(clients, snapshot, &mut turn.sent).await;
-    let next = next(&attempt);
-    turn.end(snapshot.service, attempt);
-    (snapshot.service, next)
-}
-
-impl Turn {
-    fn end(&mut self, service: &Service, attempt: Attempt) {
-        self.took = self.since.map(|since| since.elapsed()).unwrap_or_default();
-        let event = Event::Ended { attempt: &attempt, took: self.took, strategy: service.update_strategy };
-        report::say(&service.name, &event);
-        self.attempt = Some(attempt);
-    }
-}
-
-/// What was registered for the services, for scheduled tasks that are made from the same revision.
-fn made_for(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn]) -> Made {
-    let mut made = Made::default();
-    for (snapshot, turn) in snapshots.iter().zip(turns).filter(|(snapshot, _)| snapshot.ready().is_none()) {
-        if let Some(sent) = turn.sent.as_ref().filter(|_| snapshot.service.update_strategy.makes_revision()) {
-            let (region, containers) = (clients.ecs.region(snapshot.service), snapshot.service.containers.as_deref());
-            made.add(&region, &snapshot.base().arn, containers, sent.task_definition.clone());
-        }
-    }
-    made
-}
-
-/// Gives each scheduled task its turn, one after another. The first that fails and a signal end them.
-async fn update_schedules(
-    clients: &Clients<'_>,
-    schedules: &[Schedule<'_>],
-    turns: &mut [ScheduleTurn],
-    made: &mut Made,
-    cancel: &Cancel,
-) -> End {
-    for (schedule, turn) in schedules.iter().zip(turns).filter(|(schedule, _)| !schedule.stays()) {
-        turn.since = Some(Instant::now());
-        schedule.say(&Event::Begins);
-        let attempt = tokio::select! {
-            biased;
-            by = cancel.cancelled() => ScheduleAttempt::Interrupted(Cause::Cancelled(by)),
-            attempt = schedule::update(clients, schedule, made, &mut turn.written) => attempt,
-        };
-        let end = match &attempt {
-            ScheduleAttempt::Updated(_) | ScheduleAttempt::UpToDate => None,
-            ScheduleAttempt::Superseded(_) => Some(End::NoneFurther),
-            ScheduleAttempt::Failed(_) => Some(End::RollBack(Cause::ScheduleFailed(schedule.task.rule.clone()))),
-            ScheduleAttempt::Interrupted(cause) => Some(End::RollBack(cause.clone())),
-        };
-        turn.end(schedule, attempt);
-        if let Some(end) = end {
-            return end;
-        }
-    }
-    End::AllBegun
-}
-
-/// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through the
-/// checks. `sent` tells, at any moment and even if this future is dropped, what there is to undo; `snapshot` learns what has
-/// completed since preflight.
-async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
-    let service = snapshot.service;
-    let say = |event: &Event<'_>| report::say(&service.name, event);
-    say(&Event::Begins);
-    let (before, proofs) = match look_again(clients, snapshot).await {
-        Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
-        Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
-        Err(error) => return Attempt::NotBegun(explain(&error)),
-    };
-    let snapshot = &*snapshot;
-    if service.update_strategy == UpdateStrategy::None {
-        let ids = before.others.iter().map(|other| other.id.clone()).collect();
-        let running = Deployment::primary_of(&before, ids, false);
-        let proven = prove(clients, service, &running, &proofs.new, Old::Every).await;
-        let version = snapshot.version_proven_by(&proofs.new);
-        return proven_as(running.task_definition, version, proven, Attempt::NotProven, Attempt::Superseded);
-    }
-    let revision = match register(clients, snapshot).await {
-        Ok(revision) => revision,
-        Err(error) => return Attempt::Failed(explain(&error)),
-    };
-    if revision.is_new {
-        say(&Event::Registered { revision: &revision.arn, changes: &snapshot.changes });
-    } else {
-        say(&Event::NothingToRegister { ready: &revision.arn, strategy: service.update_strategy });
-    }
-    let Proofs { new: proof, previous: proof_of_previous } = proofs;
-    if service.url.is_some() && matches!(proof, Proof::Counts) {
-        say(&Event::UrlProvesNothing { version: snapshot.version });
-    }
-    // Registering may have taken a while: what is displaced must be what was looked at.
-    let before = match answered(service, async || clients.ecs.look(service).await).await {
-        Ok(look) if look.primary.id == before.primary.id => look,
-        Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
-        Err(error) => return Attempt::NotBegun(explain(&error)),
-    };
-    let replaced = |replacement: Replacement| {
-        if !replacement.undoes(&revision.arn, snapshot.previous().map(|previous| &previous.arn)) {
-            Attempt::Superseded(replacement)
-        } else if replacement.by_ecs {
-            Attempt::Failed(format!("ECS ended the deployment: {}", excerpt(&replacement.reason)).into())
-        } else {
-            let by = &replacement.by;
-            Attempt::Failed(
-                format!("the service was put back to {} by deployment {}", by.task_definition, by.id).into(),
-            )
-        }
-    };
-    let ids = before.deployments().map(|deployment| deployment.id.clone()).collect();
-    *sent = Some(Sent {
-        task_definition: revision.arn.clone(),
-        before: ids,
-        earlier: before.service_deployment.clone(),
-        proof_of_previous,
-        deployment: None,
-    });
-    let ours = match update(clients, service, &revision.arn, &before, &[], PATIENCE).await {
-        Ok(deployment) => deployment,
-        Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),
-        Err(NotUpdated::Refused(error)) => {
-            *sent = None;
-            return Attempt::Failed(explain(&error));
-        }
-        Err(NotUpdated::Superseded(replacement)) => return replaced(replacement),
-    };
-    if let Some(sent) = sent {
-        sent.deployment = Some(ours.clone());
-    }
-    say(&Event::Updated { deployment: &ours.id, task_definition: &ours.task_definition });
-
-    let proven = prove(clients, service, &ours, &proof, Old::Every).await;
-    proven_as(ours.task_definition, snapshot.version_proven_by(&proof), proven, Attempt::Failed, replaced)
-}
-
-/// How the phases ended, by the checks of `task_definition`, whose `version` they prove where they can.
-fn proven_as(
-    task_definition: TaskDefinitionArn,
-    version: Option<GitSha>,
-    proven: Proven,
-    failed: impl FnOnce(Reason) -> Attempt,
-    replaced: impl FnOnce(Replacement) -> Attempt,
-) -> Attempt {
-    match proven {
-        Proven::Complete { leaving } => Attempt::Live(Outcome::Deployed { task_definition, version, leaving }),
-        Proven::NotDrained(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, version, remaining }),
-        Proven::Failed(why) => failed(why),
-        Proven::Replaced(replacement) => replaced(replacement),
-    }
 }
 
 /// Tries a request that may safely be repeated for as long as [`PATIENCE`], and tells why when it has to be repeated.
