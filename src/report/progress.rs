@@ -265,6 +265,21 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_shows_a_live_line_as_it_is() {
+        let since = Instant::now();
+        let progress = Progress {
+            phase: Phase::DeployCheck,
+            version: "ae30000".into(),
+            wait: Some(Wait { check: Phase::DeployCheck, since, limit: 5 * MINUTE }),
+            tasks: Some((Tasks { running: 0, pending: 2, desired: 2 }, Tasks { running: 2, pending: 0, desired: 2 })),
+            answer: Some("shows 01d0000".into()),
+            ..Progress::default()
+        };
+        let line = progress.line(since + Duration::from_millis(12_500));
+        assert!(include_str!("../../README.md").contains(&format!("```text\napi: {line}\n```")), "{line}");
+    }
+
+    #[test]
     fn more_services_than_fit_are_summed_up() {
         let (mut board, now) = board(30);
         board.hear(About::Service("api-29"), &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
