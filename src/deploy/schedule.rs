@@ -159,8 +159,19 @@ impl Made {
 pub struct Written {
     /// The targets that were put, or are about to be; none before what they will name is registered.
     after: Vec<Target>,
-    /// Whether what was sent may still take effect: no answer to it was seen.
-    may_be_late: bool,
+    /// What EventBridge has said to them.
+    answer: Answer,
+}
+
+/// What EventBridge has said to targets that were put, as far as that tells what a look may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing: they may be there, or come to be there still.
+    Awaited,
+    /// Yes: a look that doesn't show them is from before.
+    Yes,
+    /// No, or they weren't sent: what a look shows is what there is.
+    No,
 }
 
 /// How the turn of a rule ended, before anything is undone.
@@ -186,7 +197,7 @@ pub async fn preflight<'a>(
 ) -> Result<Schedule<'a>, Vec<Problem>> {
     let Some(region) = clients.events.region(task).map(str::to_owned) else {
         return Err(vec![Problem {
-            what: format!("no region is known for rule `{}`", task.rule),
+            what: "no region is known for its rule".to_owned(),
             hint: Some("write it under the key `region`, or set AWS_REGION".to_owned()),
         }]);
     };
@@ -194,7 +205,7 @@ pub async fn preflight<'a>(
     let tasks: Vec<_> = targets.iter().filter(|target| target.is_task()).collect();
     if tasks.is_empty() {
         return Err(vec![Problem {
-            what: format!("rule `{}` has no target that has ECS run a task", task.rule),
+            what: "its rule has no target that has ECS run a task".to_owned(),
             hint: Some(
                 "take it out of the file, or give it such a target: gehen updates rules that have one".to_owned(),
             ),
@@ -325,7 +336,7 @@ async fn attempt(
             (None, Some(ready)) => ready.arn.clone(),
             (None, None) => {
                 if !job.names.names_revision() {
-                    *written = Some(Written { after: Vec::new(), may_be_late: false });
+                    *written = Some(Written { after: Vec::new(), answer: Answer::No });
                 }
                 is_new = true;
                 let registration = job.base().registration(schedule.version);
@@ -346,14 +357,17 @@ async fn attempt(
         return Ok(changed);
     }
     let before: Vec<_> = schedule.to_change().map(|job| job.target.clone()).collect();
-    *written = Some(Written { after: after.clone(), may_be_late: true });
-    let ended = match send(clients, schedule, &before, &after, PATIENCE).await {
+    let written = written.insert(Written { after: after.clone(), answer: Answer::Awaited });
+    let sent = send(clients, schedule, &before, &after, PATIENCE).await;
+    written.answer = match &sent {
+        Ok(()) => Answer::Yes,
+        Err(NotPut::Unclear(_)) => Answer::Awaited,
+        Err(NotPut::Refused(_) | NotPut::Superseded(_)) => Answer::No,
+    };
+    let ended = match sent {
         Ok(()) => see(clients, schedule, &before, &after).await,
         not_put => not_put,
     };
-    if let Some(written) = written {
-        written.may_be_late = matches!(&ended, Err(NotPut::Unclear(_)));
-    }
     Ok(match ended {
         Ok(()) => {
             let now: Vec<_> = after.iter().filter_map(Target::task_definition).collect();

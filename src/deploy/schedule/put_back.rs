@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use tokio::time::Instant;
 
-use super::{Job, NotPut, Schedule, Written, running, see, send};
+use super::{Answer, Job, NotPut, Schedule, Written, running, see, send};
 use crate::{
     aws::Error,
     deploy::{Clients, PATIENCE, update::READS_MAY_BE_STALE},
@@ -108,7 +108,7 @@ async fn decided(
 ) -> Result<(), PutBack> {
     let Schedule { task, region, .. } = schedule;
     let after = written.map(|written| &*written.after).unwrap_or_default();
-    let may_be_late = written.is_some_and(|written| written.may_be_late);
+    let answer = written.map_or(Answer::No, |written| written.answer);
     let since = Instant::now();
     let mut last_error = None;
     let mut backoff = Backoff::default();
@@ -128,11 +128,18 @@ async fn decided(
             }
             Ok((Step::PutBack, _)) => ControlFlow::Break(Ok(())),
             Ok((Step::Leave, seen)) => ControlFlow::Break(Err(PutBack::Superseded(running(&seen)))),
-            // What was sent may show yet. A run that is cancelled has no time to wait for that, and to put back what is
-            // there changes nothing.
-            Ok(_) if may_be_late && cancel.is_cancelled() && since.elapsed() >= PACE => ControlFlow::Break(Ok(())),
-            Ok(_) if may_be_late && since.elapsed() < READS_MAY_BE_STALE => ControlFlow::Continue(PACE / 2),
-            Ok(_) => ControlFlow::Break(Err(PutBack::Unchanged)),
+            Ok(_) => match (answer, since.elapsed()) {
+                (Answer::No, _) => ControlFlow::Break(Err(PutBack::Unchanged)),
+                // A run that is cancelled has no time for looks to catch up.
+                (Answer::Yes, waited) if waited >= READS_MAY_BE_STALE || (cancel.is_cancelled() && waited >= PACE) => {
+                    ControlFlow::Break(Ok(()))
+                }
+                // What would be put back now, a write that comes late would undo.
+                (Answer::Awaited, waited) if waited >= READS_MAY_BE_STALE => {
+                    ControlFlow::Break(Err(PutBack::Unchanged))
+                }
+                (Answer::Yes | Answer::Awaited, _) => ControlFlow::Continue(PACE / 4),
+            },
         }
     });
     let decided = decided.await;
