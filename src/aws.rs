@@ -27,7 +27,7 @@ pub use error::{Error, Fate, convert};
 
 use self::role::Role;
 use crate::{
-    config::{ScheduledTask, Service},
+    config::{Config, ScheduledTask, Service},
     git_sha::GitSha,
 };
 
@@ -47,14 +47,15 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads the settings for deploying `version` to `services` and `tasks`, as the role with this ARN if there is one. Asks
-    /// for nothing that they don't need, and for nothing of AWS: otherwise the SDK would look for a region that nobody needs,
-    /// as far as EC2's metadata service.
-    pub async fn load(services: &[Service], tasks: &[ScheduledTask], role: Option<&str>, version: &GitSha) -> Self {
+    /// Reads the settings for deploying `version` as `config` says, as its role if there is one. Asks for nothing that this
+    /// doesn't need, and for nothing of AWS: otherwise the SDK would look for a region that nobody needs, as far as EC2's
+    /// metadata service.
+    pub async fn load(config: &Config, version: &GitSha) -> Self {
+        let Config { services, scheduled_tasks: tasks, common_region, role, .. } = config;
         let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client());
         let named = services.iter().find_map(|service| service.cluster.region());
-        let named = named.or_else(|| tasks.iter().find_map(ScheduledTask::named_region)).map(str::to_owned);
-        let loader = match (needed_region(services, tasks), common_region(services)) {
+        let named = named.or_else(|| tasks.iter().find_map(|task| task.region.as_deref())).map(str::to_owned);
+        let loader = match (needed_region(services, tasks), common_region) {
             (Needed::None, _) => loader.region(named.clone().map(Region::new)),
             (Needed::ForTasks, Some(common)) => {
                 let settings = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
@@ -65,7 +66,7 @@ impl Aws {
         };
         let settings = loader.load().await;
         let caller = settings.credentials_provider();
-        let Some(role) = role else { return Self { settings, caller, role: None } };
+        let Some(role) = role.as_deref() else { return Self { settings, caller, role: None } };
         // STS has no region of its own in the file, and any will do.
         let region = settings.region().map(ToString::to_string).or(named);
         let role = Arc::new(Role::new(role, for_client(&settings, region), version).await);
@@ -151,18 +152,11 @@ enum Needed {
 fn needed_region(services: &[Service], tasks: &[ScheduledTask]) -> Needed {
     if services.iter().any(|service| service.cluster.region().is_none()) {
         Needed::ForServices
-    } else if tasks.iter().any(|task| task.named_region().is_none()) {
+    } else if tasks.iter().any(|task| task.region.is_none()) {
         Needed::ForTasks
     } else {
         Needed::None
     }
-}
-
-/// The region of all services, where they are in one.
-fn common_region(services: &[Service]) -> Option<&str> {
-    let mut regions = services.iter().map(|service| service.cluster.region());
-    let first = regions.next()??;
-    regions.all(|region| region == Some(first)).then_some(first)
 }
 
 /// One pool of connections on the TLS stack that reqwest has too; proxies as reqwest finds them, in the environment.

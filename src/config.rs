@@ -27,6 +27,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The scheduled tasks in the order of the file. There is at least one of these or one service.
     pub scheduled_tasks: Vec<ScheduledTask>,
+    /// The region of the services of the file, where each names one and all the same; also of those that `-only` leaves out.
+    pub common_region: Option<String>,
     /// The ARN of the IAM role to assume for every request to AWS.
     pub role: Option<String>,
     /// How many services may be deployed at the same time; at least one.
@@ -107,7 +109,7 @@ pub struct ScheduledTask {
     pub rule: String,
     /// The event bus that the rule belongs to, by name or ARN; the default one without.
     pub event_bus: Option<String>,
-    /// The region of the rule, where the file names one.
+    /// The region of the rule, where the file names one, if only in the ARN of the event bus.
     pub region: Option<String>,
     /// What to deploy; with [`UpdateStrategy::Redeploy`] and [`UpdateStrategy::None`] the rule stays as it is.
     pub update_strategy: UpdateStrategy,
@@ -119,14 +121,6 @@ impl Service {
     /// How long one request of the url may take: short enough for several in one check.
     pub fn request_timeout(&self) -> Duration {
         LONGEST_REQUEST.min(self.timeout / 4)
-    }
-}
-
-impl ScheduledTask {
-    /// The region that the file names: its own, or that of its event bus's ARN.
-    pub fn named_region(&self) -> Option<&str> {
-        let of_bus = || self.event_bus.as_deref()?.strip_prefix("arn:")?.split(':').nth(2);
-        self.region.as_deref().or_else(of_bus)
     }
 }
 

@@ -33,7 +33,7 @@ impl EventBridge {
     pub fn connect(aws: &Aws, tasks: &[ScheduledTask]) -> Self {
         let default = aws.region().map(ToString::to_string);
         let mut clients = HashMap::new();
-        for region in tasks.iter().filter_map(|task| task.named_region().or(default.as_deref())) {
+        for region in tasks.iter().filter_map(|task| task.region.as_deref().or(default.as_deref())) {
             let client = || Client::new(&aws.client_settings(Some(region.to_owned())));
             clients.entry(region.to_owned()).or_insert_with(client);
         }
@@ -42,7 +42,7 @@ impl EventBridge {
 
     /// The region of a task's rule: the one that it names, or else the one that the AWS settings give.
     pub fn region<'a>(&'a self, task: &'a ScheduledTask) -> Option<&'a str> {
-        task.named_region().or(self.default.as_deref())
+        task.region.as_deref().or(self.default.as_deref())
     }
 
     /// The regions of all rules.

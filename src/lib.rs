@@ -81,7 +81,7 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
         let run = async {
             // First, because it says so where there are no CA certificates; the AWS SDK panics.
             let ping = Ping::new()?;
-            let aws = Aws::load(services, scheduled_tasks, config.role.as_deref(), &request.version).await;
+            let aws = Aws::load(&config, &request.version).await;
             let events = EventBridge::connect(&aws, scheduled_tasks);
             let ecs = Ecs::connect(&aws, services, events.regions())?;
             let clients = Clients { ecs, events, ecr: Ecr::new(&aws), ping };

@@ -70,6 +70,13 @@ fn unwrap_description(schema: &mut Schema) {
     }
 }
 
+/// The region of all services, where they are in one.
+fn common_region(services: &[Service]) -> Option<&str> {
+    let mut regions = services.iter().map(|service| service.cluster.region());
+    let first = regions.next()??;
+    regions.all(|region| region == Some(first)).then_some(first)
+}
+
 keys! {
     /// What `gehen -gitsha <sha>` deploys, and how.
     #[schemars(rename = "file")]
@@ -138,7 +145,8 @@ impl Keys for File {
         }
         let role = self.role.value().map(|Whole(RoleArn(arn))| arn);
         let parallel = self.parallel.parsed().map_or(1, |Parallel(count)| count);
-        Ok(Config { services, scheduled_tasks, role, parallel })
+        let common_region = common_region(&services).map(str::to_owned);
+        Ok(Config { services, scheduled_tasks, common_region, role, parallel })
     }
 }
 
