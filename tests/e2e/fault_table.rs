@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_mins(2);
 const AT_ONCE: usize = 28;
 
 /// The ways in which a request can go wrong without being refused. Each ends by itself.
-fn faults(operation: &str) -> [(&'static str, Fault); 5] {
+pub fn faults(operation: &str) -> [(&'static str, Fault); 5] {
     let fault = || Fault::on(operation);
     [
         ("throttled", fault().throttled().times(2)),

@@ -20,6 +20,7 @@ mod parallel;
 mod preflight;
 mod role;
 mod rollbacks;
+mod scheduled_tasks;
 mod signals;
 mod superseded;
 mod task_definitions;

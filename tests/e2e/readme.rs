@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
-use local_ecs::{Behaviour, LocalEcs, Settings, View, service};
+use local_ecs::{Behaviour, LocalEcs, Settings, View, rule, service};
 use serde_json::json;
 
 use crate::support::{Gehen, NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls, kill};
@@ -151,7 +151,8 @@ fn the_policy_allows_what_gehen_calls_and_nothing_else() {
     ecs.version("bad0000", Behaviour::CrashesOnStart { exit_code: 1 });
     gehen_yml(&ecs, SHORT, &["api"]).deploy("bad0000").exits(1);
     gehen_yml(&ecs, SHORT, &["blue"]).deploy("bad0000").exits(1);
-    gehen_yml_without_urls(&ecs, "", &["worker"]).deploy(NEW).exits(0);
+    ecs.schedule(rule("nightly").task("report", OLD));
+    gehen_yml_without_urls(&ecs, "scheduledTasks: {nightly: }", &["worker"]).deploy(NEW).exits(0);
     let called = ecs.requests().into_iter().map(|request| format!("{}:{}", request.service_name, request.operation));
     let needed: BTreeSet<String> = called.chain(IMPLIED.map(str::to_owned)).collect();
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use local_ecs::{Behaviour, Fault, LocalEcs, Settings, ecr_image, service};
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, ecr_image, rule, service};
 
-use crate::support::{NEW, OLD, Run, SHORT, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml};
+use crate::support::{Gehen, NEW, OLD, Run, SHORT, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml};
 
 /// What a deploy of `api` writes that goes back.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
@@ -249,4 +249,37 @@ fn the_desired_count_is_0() {
     let run = gehen_yml(&ecs, "", &["api"]).deploy(NEW);
     run.exits(0).says("the desired count is 0, so there is nothing to verify").ends("api", &format!("DEPLOYED {NEW}"));
     assert_eq!(ecs.writes(), UNDONE[..2]);
+}
+
+/// An ECS with a service and two rules, and the gehen.yml with all of them.
+fn a_service_and_two_rules() -> (LocalEcs, Gehen) {
+    let ecs = one_service(Behaviour::Healthy);
+    ecs.schedule(rule("hourly").task("clean", OLD));
+    ecs.schedule(rule("nightly").task("report", OLD));
+    let gehen = gehen_yml(&ecs, "scheduledTasks: {hourly: , nightly: }", &["api"]);
+    (ecs, gehen)
+}
+
+#[test]
+fn a_scheduled_task_cannot_be_updated() {
+    let (ecs, gehen) = a_service_and_two_rules();
+    ecs.fault(Fault::on("PutTargets").about("nightly").denied().always());
+    let run = gehen.deploy(NEW);
+    run.exits(1).ends("nightly", "NOT UPDATED").says("(the role needs events:PutTargets)");
+    run.ends("hourly", &format!("ROLLED BACK to clean:1 ({OLD})"))
+        .ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
+    assert_eq!((ecs.schedules("hourly"), ecs.schedules("nightly")), (vec!["clean:1".into()], vec!["report:1".into()]));
+    assert_eq!(ecs.runs("api"), OLD);
+}
+
+#[test]
+fn somebody_else_changes_a_scheduled_task_meanwhile() {
+    let (ecs, gehen) = a_service_and_two_rules();
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("api: updated to api:2");
+    let body = serde_json::json!({"Rule": "nightly", "Ids": ["report"]});
+    ecs.call("us-east-1", "RemoveTargets", body).expect("the rule can be changed");
+    let run = running.wait();
+    run.exits(1).ends("nightly", "LEFT ALONE").says("; now runs nothing");
+    run.ends("hourly", &format!("DEPLOYED {NEW}")).ends("api", &format!("DEPLOYED {NEW}"));
+    assert_eq!((ecs.schedules("nightly").len(), ecs.runs("api")), (0, NEW.into()));
 }
