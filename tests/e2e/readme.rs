@@ -61,6 +61,14 @@ fn each_example_is_known_to_a_test() {
 }
 
 #[test]
+fn a_newcomer_reads_what_there_is_to_know_in_five_minutes() {
+    let (first, _) = README.split_once("\n## Details\n").expect("details follow");
+    let words = first.split_whitespace().count();
+    // Adults read some 240 words of prose a minute, and what stands in code more slowly.
+    assert!(words <= 5 * 200, "{words} words");
+}
+
+#[test]
 fn the_gehen_yml_deploys() {
     let ecs = ecs([service("api-staging").running(OLD)]);
     let file = the_gehen_yml().replace("https://staging.example.com/ping", &ecs.url("api-staging"));
