@@ -641,3 +641,19 @@ fn every_run_of_rules_ends_as_it_would_without_the_fault() {
         .collect();
     assert!(missed.is_empty(), "these never struck: {missed:?}");
 }
+
+#[test]
+fn github_folds_and_annotates_rules_like_services() {
+    let ecs = ecs_with_rules([simple("nightly"), simple("second")]);
+    ecs.fault(Fault::on("PutTargets").about("second").denied());
+    let gehen = gehen_yml(&ecs, &["api"], &[("nightly", ""), ("second", "")]).with("GITHUB_ACTIONS", "true");
+    let place = gehen.place_of("summary.md");
+    let gehen = gehen.with("GITHUB_STEP_SUMMARY", &place);
+    let run = gehen.deploy(NEW);
+    run.exits(1).says("::group::nightly\n").says("::group::second\n");
+    assert_eq!(run.stderr.matches("::group::").count(), run.stderr.matches("::endgroup::").count());
+    run.says("::error title=gehen%3A second::NOT UPDATED after ");
+    let summary = std::fs::read_to_string(&place).expect("the summary was written");
+    assert!(summary.contains("| nightly (scheduled task) | rolled back |"), "{summary}");
+    assert!(summary.contains("| second (scheduled task) | not updated |"), "{summary}");
+}
