@@ -123,12 +123,17 @@ fn failed(action: &'static str, entries: &[PutTargetsResultEntry]) -> Error {
     });
     let said = said.collect::<Vec<_>>().join("; ");
     // "If the value is ConcurrentModificationException, too many requests were made at the same time"
-    // (API_PutTargetsResultEntry). Like an internal error, that is worth another try.
-    let passes = |entry: &PutTargetsResultEntry| {
-        let code = entry.error_code().unwrap_or_default();
-        ["ConcurrentModification", "Throttl", "Internal"].iter().any(|passing| code.contains(passing))
+    // (API_PutTargetsResultEntry).
+    let is_all = |codes: &[&str]| {
+        let is_one = |entry: &PutTargetsResultEntry| {
+            codes.iter().any(|code| entry.error_code().is_some_and(|told| told.contains(code)))
+        };
+        !entries.is_empty() && entries.iter().all(is_one)
     };
-    if !entries.is_empty() && entries.iter().all(passes) {
+    if is_all(&["ConcurrentModification", "Throttl"]) {
+        return Error::deferred(action, said);
+    }
+    if is_all(&["ConcurrentModification", "Throttl", "Internal"]) {
         return Error::unknown(action, said);
     }
     Error::refused(
@@ -261,7 +266,8 @@ pub mod tests {
         );
         for (codes, fate) in [
             (vec!["AccessDenied"], Fate::Refused),
-            (vec!["ConcurrentModificationException"], Fate::Unknown),
+            (vec!["ConcurrentModificationException"], Fate::Deferred),
+            (vec!["ConcurrentModificationException", "InternalException"], Fate::Unknown),
             (vec!["ConcurrentModificationException", "AccessDenied"], Fate::Refused),
             (vec![], Fate::Refused),
         ] {

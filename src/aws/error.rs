@@ -45,10 +45,15 @@ impl Error {
         Self { fate: Fate::Unknown, operation, message: message.into() }
     }
 
+    /// An answer that what was asked has not happened for want of time, and may be asked for again.
+    pub fn deferred(operation: &'static str, message: impl Into<String>) -> Self {
+        Self { fate: Fate::Deferred, operation, message: message.into() }
+    }
+
     /// A request that ECS had no time for.
     #[cfg(test)]
     pub fn throttled(operation: &'static str) -> Self {
-        Self { fate: Fate::Deferred, operation, message: "ThrottlingException: Rate exceeded".into() }
+        Self::deferred(operation, "ThrottlingException: Rate exceeded")
     }
 
     /// Whether ECS refused a task definition because it has been deregistered ("TaskDefinition is inactive",

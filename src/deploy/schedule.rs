@@ -452,8 +452,8 @@ fn standing(seen: &[Target], before: &[Target], after: &[Target]) -> Standing {
 }
 
 /// Puts `after` in the place of `before`, trying for as long as `patience` while EventBridge stumbles. Every further try is
-/// preceded by a look: a lost answer may belong to targets that were put, and in the meantime somebody else may have
-/// changed the rule.
+/// preceded by looks: a lost answer may belong to targets that were put, or come to be, which shows within the time that
+/// reads may be stale, and in the meantime somebody else may have changed the rule.
 async fn send(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
@@ -471,15 +471,16 @@ async fn send(
             Err(error) => error,
         };
         schedule.say(&Event::Stumbled(&excerpt(&error.to_string())));
+        let shows_by = Instant::now() + if error.fate == Fate::Unknown { READS_MAY_BE_STALE } else { Duration::ZERO };
         loop {
             sleep(backoff.pause()).await;
             let seen = clients.events.targets(region, task).await;
             match seen.map(|seen| (standing(&seen, before, after), seen)) {
                 Ok((Standing::After, _)) => return Ok(()),
                 Ok((Standing::Changed, seen)) => return Err(NotPut::Superseded(running(&seen))),
-                _ if Instant::now() >= deadline => return Err(NotPut::Unclear(error)),
-                Ok((Standing::Before, _)) => break,
-                Err(_) => {}
+                _ if Instant::now() >= deadline.max(shows_by) => return Err(NotPut::Unclear(error)),
+                Ok((Standing::Before, _)) if Instant::now() >= shows_by => break,
+                Ok((Standing::Before, _)) | Err(_) => {}
             }
         }
     }

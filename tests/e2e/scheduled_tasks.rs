@@ -306,21 +306,28 @@ fn a_target_that_somebody_adds_or_takes_away_is_a_change_too() {
 
 #[test]
 fn a_lost_answer_is_looked_for_before_targets_are_put_again() {
-    for (fault, puts) in [
-        (Fault::on("PutTargets").reset_after(), 1),
-        (Fault::on("PutTargets").reset_before(), 2),
-        (Fault::on("PutTargets").server_error(), 2),
-        (Fault::on("PutTargets").throttled().times(2), 3),
-        (Fault::on("PutTargets").fails_entries("ConcurrentModificationException", "Busy."), 2),
-    ] {
-        let ecs = ecs_with(Settings::fast(), []);
-        ecs.schedule(simple("nightly").region("us-east-1"));
-        ecs.fault(fault.clone());
-        let run = gehen_yml(&ecs, &[], &[("nightly", "region: us-east-1")]).deploy(NEW);
-        run.exits(0).ends("nightly", &format!("DEPLOYED {NEW}")).says("; looking whether it happened");
-        assert_eq!(bodies(&ecs, "PutTargets").len(), puts, "{fault:?}\n{}", run.stderr);
-        assert_eq!(ecs.writes(), ["RegisterTaskDefinition nightly", "PutTargets nightly -> nightly:2"]);
-    }
+    let put = || Fault::on("PutTargets");
+    let faults = [
+        (put().reset_after(), 1),
+        (put().slow(Duration::from_secs(12)), 1),
+        (put().reset_before(), 2),
+        (put().server_error(), 2),
+        (put().throttled().times(2), 3),
+        (put().fails_entries("ConcurrentModificationException", "Busy."), 2),
+    ];
+    std::thread::scope(|scope| {
+        for (fault, puts) in faults {
+            scope.spawn(move || {
+                let ecs = ecs_with(Settings::fast(), []);
+                ecs.schedule(simple("nightly"));
+                ecs.fault(fault.clone());
+                let run = gehen_yml(&ecs, &[], &[("nightly", "region: us-east-1")]).deploy(NEW);
+                run.exits(0).ends("nightly", &format!("DEPLOYED {NEW}")).says("; looking whether it happened");
+                assert_eq!(bodies(&ecs, "PutTargets").len(), puts, "{fault:?}\n{}", run.stderr);
+                assert_eq!(ecs.writes(), ["RegisterTaskDefinition nightly", "PutTargets nightly -> nightly:2"]);
+            });
+        }
+    });
 }
 
 #[test]
