@@ -22,6 +22,7 @@ mod text;
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
+use tokio::sync::Mutex;
 
 use crate::{
     aws::Aws,
@@ -81,15 +82,19 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
         let run = async {
             // First, because it says so where there are no CA certificates; the AWS SDK panics.
             let ping = Ping::new()?;
-            let aws = Aws::load(&config, &request.version).await;
-            let events = EventBridge::connect(&aws, scheduled_tasks);
-            let ecs = Ecs::connect(&aws, services, events.regions())?;
-            let clients = Clients { ecs, events, ecr: Ecr::new(&aws), ping };
-            tokio::select! {
+            let connected = async {
+                let aws = Aws::load(&config, &request.version).await;
+                let events = EventBridge::connect(&aws, scheduled_tasks);
+                let ecs = Ecs::connect(&aws, services, events.regions())?;
+                aws.assume_role().await?;
+                anyhow::Ok((aws, ecs, events))
+            };
+            let (aws, ecs, events) = tokio::select! {
                 biased;
                 by = cancel.cancelled() => return Ok(end(&End::Cancelled(by))),
-                assumed = aws.assume_role() => assumed?,
-            }
+                connected = connected => connected?,
+            };
+            let clients = Clients { ecs, events, ecr: Ecr::new(&aws), ping, registers: Mutex::default() };
             let order = Order { services, scheduled_tasks, version: &request.version, parallel: config.parallel };
             let ended = if request.dry_run {
                 deploy::plan(&clients, &order, &cancel, aws.credentials_end()).await.map(|()| None)

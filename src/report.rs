@@ -303,9 +303,14 @@ fn last_lines(end: &End<'_>) -> Vec<String> {
         End::Refused(Refused { line: Some((number, text)), .. }) => {
             vec![format!("error: {}", verdict(end)), format!("{number:>3} | {text}")]
         }
-        End::Cancelled(_) | End::Abandoned | End::Refused(_) | End::Error(_) => {
-            vec![format!("error: {}", verdict(end))]
+        End::Abandoned => {
+            let board = report().board();
+            let unknown = board.begun().map(|(name, (ran, version))| {
+                format!("{name}: NOT KNOWN: before this run it ran {ran} ({version}); see what it runs now")
+            });
+            unknown.chain([format!("error: {}", verdict(end))]).collect()
         }
+        End::Cancelled(_) | End::Refused(_) | End::Error(_) => vec![format!("error: {}", verdict(end))],
     }
 }
 

@@ -46,6 +46,13 @@ impl Role {
     /// Assumes the role for the first time, trying for a minute while STS stumbles. The error names the role and the caller,
     /// and says the way out.
     pub async fn assume(&self) -> anyhow::Result<()> {
+        if self.caller.region().is_none() {
+            return Err(anyhow!(
+                "cannot assume role `{}`: no region is known to ask STS in: set AWS_REGION, or write a cluster's ARN; \
+                 nothing has been changed",
+                excerpt(&self.arn)
+            ));
+        }
         let mut is_told = false;
         let assumed = poll::answered(PATIENCE, async || {
             let session = self.sessions.provide_credentials().await.map_err(|error| error::of_credentials(&error));

@@ -54,7 +54,7 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     let snapshot = &*snapshot;
     if service.update_strategy == UpdateStrategy::None {
         let ids = before.others.iter().map(|other| other.id.clone()).collect();
-        let running = Deployment::primary_of(&before, ids, false);
+        let running = Deployment { was_there: true, ..Deployment::primary_of(&before, ids, false) };
         let proven = prove(clients, service, &running, &proofs.new, Old::Every).await;
         let version = snapshot.version_proven_by(&proofs.new);
         return proven_as(running.task_definition, version, proven, Attempt::NotProven, Attempt::Superseded);

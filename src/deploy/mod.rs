@@ -28,7 +28,10 @@ use futures_util::{
     future::{join, join_all},
     stream,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 pub use attempt::Attempt;
 pub use check::Proof;
@@ -79,6 +82,8 @@ pub struct Clients<'a> {
     pub ecr: Ecr<'a>,
     /// The services' urls.
     pub ping: Ping,
+    /// Held while a service's revision is registered: one after another, however many are deployed at the same time.
+    pub registers: Mutex<()>,
 }
 
 /// What preflight found that must be mended before anything is changed: where, and what is wrong.

@@ -263,7 +263,13 @@ impl Bench {
         }];
         let events = EventBridge::connect(aws, &scheduled_tasks);
         let ecs = Ecs::connect(aws, &services, events.regions()).expect("the region is known");
-        let clients = Clients { ecs, events, ecr: Ecr::new(aws), ping: Ping::new().expect("TLS roots") };
+        let clients = Clients {
+            ecs,
+            events,
+            ecr: Ecr::new(aws),
+            ping: Ping::new().expect("TLS roots"),
+            registers: tokio::sync::Mutex::default(),
+        };
         Self { runtime, canned, clients, services, scheduled_tasks }
     }
 

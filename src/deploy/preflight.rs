@@ -290,11 +290,13 @@ fn look_at_choice(snapshot: &Snapshot<'_>) -> Option<Problem> {
             hint: Some("use `updateStrategy: current` or `latest`".to_owned()),
         });
     }
-    let another = |change: &ImageChange| {
-        let sha = Image::parse(&change.from).git_sha()?;
-        (!sha.names_same_commit_as(snapshot.version)).then_some(sha)
-    };
-    let another = base.changes(snapshot.version).iter().find_map(another)?;
+    // A sidecar may well have a SHA of its own.
+    let shas: Vec<_> =
+        base.changes(snapshot.version).iter().filter_map(|change| Image::parse(&change.from).git_sha()).collect();
+    if shas.iter().any(|sha| sha.names_same_commit_as(snapshot.version)) {
+        return None;
+    }
+    let another = shas.first()?;
     let name = if strategy == UpdateStrategy::None { "none" } else { "redeploy" };
     Some(Problem {
         what: format!(

@@ -1,6 +1,6 @@
 //! Rollback: puts a service back to what its snapshot says, unless ECS does so itself or somebody else has taken over.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{cell::Cell, ops::ControlFlow, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -27,6 +27,10 @@ use crate::{
     text::excerpt,
 };
 
+/// A look that takes longer than this is told of: somebody may wait for it who has pressed Ctrl-C.
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// How often it is told that a rollback waits for ECS.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 /// A look that is older than this is repeated before a write.
 const OLD_LOOK: Duration = Duration::from_millis(200);
 
@@ -139,7 +143,7 @@ pub async fn roll_back(
         (_, WayBack::Nowhere(why)) => return RolledBack::NothingToReturnTo(why.clone()),
         _ => return RolledBack::NothingToReturnTo(format!("{} is what was deployed", sent.task_definition)),
     };
-    let rollback = Rollback { clients, service: snapshot.service, sent, previous, cancel };
+    let rollback = Rollback { clients, service: snapshot.service, sent, previous, cancel, waits_told: Cell::default() };
     let requested = match rollback.request(place).await {
         Ok(requested) => requested,
         Err(ended) => return ended,
@@ -160,6 +164,8 @@ struct Rollback<'a> {
     /// What to return to.
     previous: &'a TaskDefinition,
     cancel: &'a Cancel,
+    /// When it was last told that ECS doesn't answer.
+    waits_told: Cell<Option<Instant>>,
 }
 
 impl Rollback<'_> {
@@ -313,6 +319,30 @@ impl Rollback<'_> {
         }
     }
 
+    /// One look. That ECS is slow to answer, or doesn't, is told, since nothing is requested before it has.
+    async fn look(&self) -> Result<Look, Error> {
+        let look = self.clients.ecs.look(self.service);
+        tokio::pin!(look);
+        let answer = if let Ok(answer) = timeout(SLOW_LOOK, &mut look).await {
+            answer
+        } else {
+            self.tell_wait("it has not answered yet");
+            look.await
+        };
+        if let Err(error) = &answer {
+            self.tell_wait(&error.in_short());
+        }
+        answer
+    }
+
+    /// Tells that ECS must answer first, now and then.
+    fn tell_wait(&self, error: &str) {
+        if self.waits_told.get().is_none_or(|told| told.elapsed() >= HEARTBEAT) {
+            self.waits_told.set(Some(Instant::now()));
+            self.say(&Event::RollbackAwaitsEcs { to: &self.previous.arn, error });
+        }
+    }
+
     /// Looks, for as long as `patience`, until `judge` makes something of what is to be done. The error is why the last
     /// look failed, if it did.
     async fn look_until<T>(
@@ -324,7 +354,7 @@ impl Rollback<'_> {
         let mut stale_since: Option<Instant> = None;
         let mut backoff = Backoff::default();
         let judged = poll::until(Instant::now() + patience, async || {
-            let look = match self.clients.ecs.look(self.service).await {
+            let look = match self.look().await {
                 Ok(look) => look,
                 Err(error) => {
                     last_error = Some(error);

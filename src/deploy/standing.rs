@@ -3,7 +3,7 @@
 use super::replaced::Replacement;
 use crate::ecs::{DeploymentId, Look, Rollout, SeenDeployment, ServiceDeploymentArn, Strategy, TaskDefinitionArn};
 
-/// A deployment that an UpdateService of ours started.
+/// A deployment that an UpdateService of ours started, or that is only checked.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_field_names, reason = "ECS calls it the service deployment")]
 pub struct Deployment {
@@ -23,6 +23,8 @@ pub struct Deployment {
     pub earlier: Option<ServiceDeploymentArn>,
     /// Somebody else's deployments that it took the place of, in the gap between the last look and the update.
     pub displaced: Vec<SeenDeployment>,
+    /// Whether it was there before this run, so that tasks may have failed that say nothing of it today.
+    pub was_there: bool,
 }
 
 impl Deployment {
@@ -37,6 +39,7 @@ impl Deployment {
             service_deployment: look.service_deployment.clone(),
             earlier: None,
             displaced: Vec::new(),
+            was_there: false,
         }
     }
 
@@ -132,6 +135,7 @@ pub(super) mod tests {
             service_deployment: None,
             earlier: None,
             displaced: Vec::new(),
+            was_there: false,
         }
     }
 

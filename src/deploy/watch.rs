@@ -70,6 +70,8 @@ pub struct Watch<'a> {
     listed: RefCell<Option<(Trace, Instant)>>,
     /// The tasks that stop, by ARN; those of ours that failed in full.
     stopping: RefCell<HashMap<String, Option<Task>>>,
+    /// Whether they have been listed once.
+    has_listed: Cell<bool>,
 }
 
 /// What changes in a look when a task stops: how many run, are pending and have failed, and the newest service event.
@@ -153,6 +155,7 @@ impl<'a> Watch<'a> {
             newest_event: RefCell::default(),
             listed: RefCell::default(),
             stopping: RefCell::default(),
+            has_listed: Cell::default(),
         }
     }
 
@@ -242,9 +245,10 @@ impl<'a> Watch<'a> {
         let mut stopping = self.stopping.borrow_mut();
         let arns: HashSet<_> = arns.into_iter().collect();
         stopping.retain(|arn, _| arns.contains(arn));
+        let is_old = self.ours.was_there && !self.has_listed.replace(true);
         for task in described {
             let Some(stopped) = &task.stopped else { continue };
-            let is_failure = task.is_of(&self.ours.id) && failures::end(stopped) != End::Ordinary;
+            let is_failure = !is_old && task.is_of(&self.ours.id) && failures::end(stopped) != End::Ordinary;
             stopping.insert(task.arn.clone(), is_failure.then_some(task));
         }
         Some(())

@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 
 use super::seen::{ImageChange, TaskDefinitionArn, version_of};
-use crate::{git_sha::GitSha, image::Image};
+use crate::{
+    git_sha::GitSha,
+    image::{Image, common_git_sha},
+};
 
 /// What DescribeTaskDefinition returns and RegisterTaskDefinition refuses (API_TaskDefinition against the parameters of
 /// API_RegisterTaskDefinition).
@@ -81,7 +84,12 @@ impl TaskDefinition {
         }
         let images: Vec<_> = self.images().map(Image::parse).collect();
         let is_one_repository = images.windows(2).all(|pair| pair[0].name == pair[1].name);
-        if is_one_repository || images.iter().all(|image| image.git_sha().is_some()) {
+        // A date such as 20240115 has the digits of a Git SHA; that of one commit on all images is none.
+        let is_sure = |image: &Image<'_>| {
+            image.git_sha().is_some() && image.tag.is_some_and(|tag| tag.bytes().any(|byte| byte.is_ascii_alphabetic()))
+        };
+        let has_one_sha = common_git_sha(self.images()).is_some();
+        if is_one_repository || has_one_sha || images.iter().all(is_sure) {
             return Ok(());
         }
         let with_image = self.containers().filter_map(|container| {
@@ -235,6 +243,8 @@ mod tests {
             (&[("app", "api:01d0000"), ("worker", "worker:01d0001")], None, true),
             (&[("app", "api:01d0000"), ("worker", "api:stable")], None, true),
             (&[("app", "api:01d0000"), ("logs", "log-router:stable")], None, false),
+            (&[("app", "api:01d0000"), ("logs", "log-router:20240115")], None, false),
+            (&[("app", "api:1234567"), ("worker", "worker:1234567")], None, true),
             (&[("app", "api:01d0000"), ("logs", "log-router")], None, false),
             (&[("app", "api:01d0000"), ("logs", "log-router@sha256:abc")], None, false),
             (&[("app", "a.example.com/api:01d0000"), ("logs", "b.example.com/api:stable")], None, false),

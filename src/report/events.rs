@@ -52,6 +52,8 @@ pub enum Event<'a> {
     UrlAnswered(&'a Answer),
     /// ECS did not answer a look.
     EcsNotAnswered(&'a str),
+    /// A rollback can't be requested before ECS answers a look, and why it hasn't.
+    RollbackAwaitsEcs { to: &'a TaskDefinitionArn, error: &'a str },
     /// ECS did not answer what was asked about tasks.
     TasksNotAnswered(&'a str),
     /// An event of the service's speaks of trouble.
@@ -133,6 +135,7 @@ impl Event<'_> {
             Self::Draining { .. } | Self::Drained { .. } => Some(Phase::DrainCheck),
             Self::RollingBack { .. }
             | Self::RollbackRequested { .. }
+            | Self::RollbackAwaitsEcs { .. }
             | Self::RegisteredAgain { .. }
             | Self::NotYetStopped(_)
             | Self::NotStopped(_)
@@ -172,6 +175,7 @@ impl Event<'_> {
             | Self::TriesAgain { .. }
             | Self::UrlProvesNothing { .. }
             | Self::RollingBack { .. }
+            | Self::RollbackAwaitsEcs { .. }
             | Self::NotYetStopped(_)
             | Self::NotStopped(_)
             | Self::RegisteredAgain { .. }
@@ -241,6 +245,9 @@ impl fmt::Display for Event<'_> {
             Self::Begins => formatter.write_str("its turn has come"),
             Self::Counted(counts) => counts.fmt(formatter),
             Self::UrlAnswered(answer) => write!(formatter, "the url {answer}"),
+            Self::RollbackAwaitsEcs { to, error } => {
+                write!(formatter, "to be rolled back to {to} as soon as ECS says what runs ({error}); trying again")
+            }
             Self::EcsNotAnswered(error) => write!(formatter, "ECS could not be asked ({error}); trying again"),
             Self::TasksNotAnswered(error) => {
                 write!(formatter, "ECS could not be asked for the tasks ({error}); trying again")

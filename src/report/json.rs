@@ -68,6 +68,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
         Event::Counted(_) => "counts",
         Event::UrlAnswered(_) => "url_answer",
         Event::EcsNotAnswered(_) => "ecs_not_answered",
+        Event::RollbackAwaitsEcs { .. } => "rollback_awaits_ecs",
         Event::TasksNotAnswered(_) => "tasks_not_answered",
         Event::EcsSays(_) => "service_event",
         Event::AtStage { .. } => "stage",
@@ -151,6 +152,7 @@ pub fn fields(event: &Event<'_>) -> Value {
         Event::Live { how } | Event::Drained { how } => json!({"how": how}),
         Event::Counted(seen) => counts(*seen),
         Event::UrlAnswered(answer) => answered(answer),
+        Event::RollbackAwaitsEcs { to, error } => json!({"task_definition": to.0, "error": error}),
         Event::EcsNotAnswered(error)
         | Event::TasksNotAnswered(error)
         | Event::StageUnknown { error, .. }

@@ -96,6 +96,12 @@ impl Board {
         services.chain(self.rules.iter().map(|(rule, progress)| (About::ScheduledTask(rule), progress.has_begun)))
     }
 
+    /// Of each service whose turn has come: its name, and what it ran before with the version of that.
+    pub fn begun(&self) -> impl Iterator<Item = (&str, &(String, String))> {
+        let begun = self.services.iter().filter(|(_, progress)| progress.has_begun);
+        begun.filter_map(|(name, progress)| Some((name.as_str(), progress.ran.as_ref()?)))
+    }
+
     /// Takes note of `event`, and gives the phase that it belongs to.
     pub fn hear(&mut self, about: About<'_>, event: &Event<'_>) -> Phase {
         let version = self.version.clone();
@@ -159,7 +165,10 @@ impl Progress {
         // A rollback goes through updates and checks of its own.
         self.goes_back |= matches!(
             event,
-            Event::RollingBack { .. } | Event::GoesBackByItself { .. } | Event::OfRule(RuleEvent::RollingBack(_))
+            Event::RollbackAwaitsEcs { .. }
+                | Event::RollingBack { .. }
+                | Event::GoesBackByItself { .. }
+                | Event::OfRule(RuleEvent::RollingBack(_))
         );
         self.phase = if self.goes_back { Phase::Rollback } else { event.phase().unwrap_or(self.phase) };
         match event {

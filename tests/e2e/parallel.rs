@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use local_ecs::{Behaviour, Fault, LocalEcs, Settings, What, service};
+use local_ecs::{Behaviour, Fault, Limits, LocalEcs, Settings, What, service};
 
 use crate::support::{NEW, OLD, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, kill, moments, updates};
 
@@ -116,4 +116,15 @@ fn a_signal_takes_all_that_are_under_way_back() {
         run.ends(name, "ROLLBACK REQUESTED after ");
         assert_eq!(ecs.task_definition_of(name), format!("{name}:1"));
     }
+}
+
+#[test]
+fn services_that_wait_for_their_registration_lose_no_time_for_it() {
+    // Of the bucket of RegisterTaskDefinition others leave 2, and 0.1 a second: the last waits for more than a minute.
+    let settings = Settings { limits: Some(Limits { used_by_others: 0.9 }), ..Settings::fast() };
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let ecs = ecs_with(settings, names.map(|name| service(name).running(OLD)));
+    let run = gehen_yml(&ecs, "parallel: 9", &names).deploy(NEW);
+    run.exits(0);
+    assert!(run.took > Duration::from_mins(1), "{:?}", run.took);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use local_ecs::{Behaviour, Fault, LocalEcs, Request, Settings, service};
 
-use crate::support::{Gehen, NEW, OLD, ecs, ecs_with, gehen_yml, in_seconds, kill, updates};
+use crate::support::{Gehen, NEW, OLD, ecs, ecs_with, gehen_file, gehen_yml, in_seconds, kill, updates};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/ci/deploy";
 /// What stands at the head of a gehen.yml that names it.
@@ -181,4 +181,15 @@ fn sts_may_have_an_endpoint_of_its_own() {
     assert_eq!(sts.requests().iter().map(|request| request.operation.as_str()).collect::<Vec<_>>(), ["AssumeRole"]);
     let (of_ecs, others) = by_service(&ecs);
     assert!(of_ecs.is_empty() && others.iter().all(|request| request.caller.starts_with("ASIA")));
+}
+
+#[test]
+fn without_a_region_to_ask_sts_in_that_is_said_at_once() {
+    let ecs = ecs([]);
+    let run = gehen_file(&ecs, &format!("{HEAD}\nscheduledTasks:\n  nightly:\n")).deploy(NEW);
+    run.exits(1).says_only(&format!(
+        "error: cannot assume role `{ROLE}`: no region is known to ask STS in: set AWS_REGION, or write a cluster's ARN; \
+         nothing has been changed"
+    ));
+    assert!(run.took < Duration::from_secs(30), "{:?}", run.took);
 }

@@ -198,6 +198,23 @@ fn a_second_ctrl_c_at_a_terminal_ends_the_run_at_once() {
     let run = running.wait();
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     run.exits(1).says("error: ended by a second Ctrl-C while services were going back");
+    run.says(
+        "api: warning: to be rolled back to api:1 as soon as ECS says what runs (DescribeServices: ServerException: ",
+    );
+    run.ends("api", "NOT KNOWN: before this run it ran api:1 (01d0000); see what it runs now");
+}
+
+#[test]
+fn a_cancelled_run_says_at_once_what_it_waits_for() {
+    let ecs = ecs([service("api").running(OLD)]);
+    ecs.version(NEW, Behaviour::NeverStarts);
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    let running = gehen.start(&["-gitsha", NEW]).until_it_says("updated to api:2");
+    ecs.fault(Fault::on("DescribeServices").slow(Duration::from_secs(5)).for_the_next(Duration::from_secs(4)));
+    kill("TERM", running.child.id());
+    let run = running.wait();
+    run.exits(1).ends("api", "ROLLBACK REQUESTED after ");
+    run.says("api: warning: to be rolled back to api:1 as soon as ECS says what runs (it has not answered yet); trying again");
 }
 
 #[test]

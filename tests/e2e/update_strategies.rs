@@ -202,3 +202,28 @@ fn none_leaves_alone_what_somebody_deploys_meanwhile() {
     run.exits(1).ends("api", "LEFT ALONE after ");
     assert!(ecs.writes().is_empty());
 }
+
+#[test]
+fn tasks_that_failed_before_the_run_are_no_reason_to_call_a_service_that_is_only_checked_failed() {
+    let ecs = ecs([service("api").running(NEW)]);
+    for _ in 0..3 {
+        assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api")));
+        ecs.crash_tasks("api", 2, 1);
+    }
+    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api")));
+    let run = gehen_yml_with(&ecs, "updateStrategy: none", &[("api", "")]).deploy(NEW);
+    run.exits(0).ends("api", &format!("FOUND LIVE: {NEW} as api:1 in "));
+}
+
+#[test]
+fn a_sidecar_with_a_git_sha_of_its_own_does_not_keep_a_service_from_being_redeployed() {
+    let containers = [("api", "api:ae30000"), ("logs", "log-router:abcdef1")];
+    let containers = containers.map(|(name, image)| json!({"name": name, "image": image, "essential": true}));
+    let definition = json!({
+        "family": "api", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512",
+        "containerDefinitions": containers,
+    });
+    let ecs = ecs([service("api").task_definition(definition).without_load_balancer()]);
+    let run = gehen_yml_with(&ecs, "updateStrategy: redeploy", &[("api", "")]).deploy(NEW);
+    run.exits(0).ends("api", "DEPLOYED ANEW: ");
+}
