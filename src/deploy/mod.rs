@@ -262,9 +262,10 @@ async fn look_at_all<'a>(clients: &Clients<'_>, order: &Order<'a>) -> Result<Beg
     if !problems.is_empty() {
         return Err(problems);
     }
-    for snapshot @ Snapshot { service, running, remarks, .. } in &snapshots {
+    for snapshot @ Snapshot { service, running, has_tasks, remarks, .. } in &snapshots {
         let base = snapshot.base();
-        report::say(&service.name, &Event::Runs { running: &running.arn, version: &running.version(), base });
+        let (running, version, has_tasks) = (&running.arn, &*running.version(), *has_tasks);
+        report::say(&service.name, &Event::Runs { running, version, base, has_tasks });
         for remark in remarks {
             report::say(&service.name, &Event::Remark(remark));
         }

@@ -39,6 +39,8 @@ pub struct Snapshot<'a> {
     pub way_back: WayBack,
     /// The PRIMARY deployment at that time.
     pub primary: DeploymentId,
+    /// Whether a task of it runs, or none is to.
+    pub has_tasks: bool,
     /// Whether that has completed.
     pub has_completed: bool,
     /// How ECS exchanges the versions.
@@ -212,6 +214,7 @@ pub async fn preflight<'a>(
         newest: None,
         way_back: WayBack::Running,
         primary: look.primary.id.clone(),
+        has_tasks: look.primary.running > 0 || look.primary.desired == 0,
         has_completed: has_completed(&look),
         strategy: look.strategy,
         remarks: Vec::new(),

@@ -21,7 +21,7 @@ pub enum Event<'a> {
     /// Its turn to be deployed has come.
     Begins,
     /// What preflight found.
-    Runs { running: &'a TaskDefinitionArn, version: &'a str, base: &'a TaskDefinition },
+    Runs { running: &'a TaskDefinitionArn, version: &'a str, base: &'a TaskDefinition, has_tasks: bool },
     /// What preflight found that doesn't keep the service from being deployed.
     Remark(&'a Remark),
     /// A new revision was registered.
@@ -196,7 +196,7 @@ impl Event<'_> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Runs { running, version, .. } => write!(formatter, "runs {running} ({})", excerpt(version)),
+            Self::Runs { running, version, has_tasks, .. } => runs(formatter, running, version, *has_tasks),
             Self::Remark(remark) => remark.fmt(formatter),
             Self::Registered { revision, changes } => write!(formatter, "registered {revision}: {}", Images(changes)),
             Self::NothingToRegister { ready, strategy: UpdateStrategy::Redeploy } => {
@@ -420,6 +420,21 @@ fn goes_back(formatter: &mut fmt::Formatter<'_>, to: &TaskDefinitionArn, by_ecs:
         write!(formatter, "ECS rolls back to {to} by itself; watching until that is proven")
     } else {
         write!(formatter, "a deployment of {to} has begun already; watching until it is proven")
+    }
+}
+
+/// What preflight found of what runs.
+fn runs(
+    formatter: &mut fmt::Formatter<'_>,
+    running: &TaskDefinitionArn,
+    version: &str,
+    has_tasks: bool,
+) -> fmt::Result {
+    let version = excerpt(version);
+    if has_tasks {
+        write!(formatter, "runs {running} ({version})")
+    } else {
+        write!(formatter, "is to run {running} ({version}), of which no task runs")
     }
 }
 

@@ -85,6 +85,7 @@ fn after_a_killed_run_a_broken_version_ends_on_the_one_from_before_the_first_run
         assert_eq!(ecs.task_definition_of("api"), "api:2");
         let run = gehen.deploy(BAD);
         assert_back_to_old(&ecs, &run);
+        run.says("api: is to run api:2 (ae30000), of which no task runs\n");
         run.says("the service returns to api:1 (01d0000), which has\n");
         assert!(!ecs.requests().iter().any(|request| request.operation == "ListServiceDeployments"));
     }
