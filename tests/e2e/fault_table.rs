@@ -11,16 +11,16 @@ use std::{
 use local_ecs::{Answer, Behaviour, Fault, LocalEcs, Request, Settings, service};
 use serde_json::json;
 
-use crate::support::{NEW, OLD, Run, ecs_with, gehen_yml};
+use crate::support::{LONG, NEW, OLD, Run, ecs_with, gehen_yml};
 
 /// Longer than gehen waits for the answer of one request.
 const PAST_THE_ATTEMPT: Duration = Duration::from_secs(11);
-/// `timeoutMinutes` of half a minute: every fault has ended long before.
-const HALF_A_MINUTE: &str = "timeoutMinutes: 0.5";
+/// `timeoutMinutes` of a minute: every fault has ended long before.
+const A_MINUTE: &str = "timeoutMinutes: 1";
 /// No deploy under a fault takes longer.
-const LONGEST: Duration = Duration::from_mins(2);
+const LONGEST: Duration = Duration::from_mins(3);
 /// How many deploys run at the same time; they mostly wait.
-const AT_ONCE: usize = 28;
+const AT_ONCE: usize = 16;
 
 /// The ways in which a request can go wrong without being refused. Each ends by itself.
 pub fn faults(operation: &str) -> [(&'static str, Fault); 5] {
@@ -66,7 +66,7 @@ fn stage(story: Story) -> LocalEcs {
     }
     let again = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true});
     ecs.call("us-east-1", "UpdateService", again).expect("api can be deployed anew");
-    let is_baking = ecs.wait_until(Duration::from_secs(20), |view| {
+    let is_baking = ecs.wait_until(LONG, |view| {
         view.described("api")["deployments"].as_array().is_some_and(|deployments| deployments.len() == 1)
     });
     assert!(is_baking, "the deployment of what api runs goes on until its alarms have been watched");
@@ -99,7 +99,7 @@ impl Story {
 /// Tells the story under `fault`; gives the run, the ECS, and when the fault could strike.
 fn tell(story: Story, fault: Option<&Fault>) -> (Run, LocalEcs, Instant) {
     let ecs = stage(story);
-    let gehen = gehen_yml(&ecs, HALF_A_MINUTE, &["api", "web"]);
+    let gehen = gehen_yml(&ecs, A_MINUTE, &["api", "web"]);
     let mut since = Instant::now();
     let mut strike = || {
         since = Instant::now();
@@ -130,7 +130,7 @@ fn mistakes(story: Story, run: &Run, ecs: &LocalEcs) -> Vec<String> {
     expect("the exit code is not true to the outcome", run.status.code() == Some(code));
     for name in ["api", "web"] {
         // After a rollback that is proven, tasks of the other version may still run for a moment.
-        let ends = ecs.wait_until(Duration::from_secs(5), |view| view.runs(name) == version);
+        let ends = ecs.wait_until(LONG, |view| view.runs(name) == version);
         expect("a service is left on another version", ends);
         let end = run.end_of(name);
         let told = if story.is_good() { "DEPLOYED" } else { "ROLLED BACK" };

@@ -6,7 +6,7 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, View, imag
 use serde_json::json;
 
 use crate::support::{
-    AMPLE, Gehen, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_yml,
+    AMPLE, Gehen, LONG, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_yml,
     gehen_yml_without_urls,
 };
 
@@ -35,7 +35,7 @@ fn stops_first() -> ServiceBuilder {
 #[track_caller]
 fn until_alone(ecs: &LocalEcs) {
     let is_alone = |view: &View<'_>| view.described("api")["deployments"].as_array().is_some_and(|all| all.len() == 1);
-    assert!(ecs.wait_until(Duration::from_secs(20), is_alone));
+    assert!(ecs.wait_until(LONG, is_alone));
 }
 
 /// Asserts that `run` failed, that `api` went back to [`OLD`] as api:1, and that this was announced before the update.
@@ -102,7 +102,7 @@ fn after_a_killed_run_of_a_good_version_a_broken_one_ends_on_what_has_completed_
     let run = gehen.deploy(BAD);
     assert_back_to_old(&ecs, &run);
     killed_in_mid_deploy(&gehen, NEW);
-    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("api") == "COMPLETED"));
+    assert!(ecs.wait_until(LONG, |view| view.rollout_of("api") == "COMPLETED"));
     let run = gehen.deploy(BAD);
     run.exits(1).ends("api", &format!("ROLLED BACK to api:4 ({NEW})")).never_says("what runs now has not completed");
     assert_eq!((ecs.runs("api").as_str(), ecs.task_definition_of("api").as_str()), (NEW, "api:4"));
@@ -173,7 +173,7 @@ fn of_a_history_of_several_pages_the_newest_success_counts() {
     let ecs = ecs([stops_first()]);
     with_bad_versions(&ecs);
     colleague_deploys(&ecs, "api");
-    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("api") == "COMPLETED"));
+    assert!(ecs.wait_until(LONG, |view| view.rollout_of("api") == "COMPLETED"));
     let gehen = gehen_yml_without_urls(&ecs, AMPLE, &["api"]);
     killed_in_mid_deploy(&gehen, NEW);
     until_alone(&ecs);
@@ -311,7 +311,7 @@ fn after_the_circuit_breaker_gave_a_deployment_up_the_way_back_is_what_completed
     with_bad_versions(&ecs);
     ecs.version(THEIRS, Behaviour::CrashesOnStart { exit_code: 2 });
     colleague_deploys(&ecs, "api");
-    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("api") == "FAILED"));
+    assert!(ecs.wait_until(LONG, |view| view.rollout_of("api") == "FAILED"));
     let run = gehen_yml(&ecs, AMPLE, &["api"]).deploy(BAD);
     assert_back_to_old(&ecs, &run);
     run.never_says("still in progress");

@@ -6,8 +6,8 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image,
 use serde_json::{Value, json};
 
 use crate::support::{
-    NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_with,
-    gehen_yml_without_urls, in_seconds,
+    LONG, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
+    gehen_yml_with, gehen_yml_without_urls, in_seconds,
 };
 
 const OWN: &str = "123456789012";
@@ -53,7 +53,7 @@ fn every_problem_of_every_service_in_every_region_is_told_at_once_and_nothing_is
     ]);
     let delete = json!({"cluster": "staging", "service": "gone", "force": true});
     ecs.call(US, "DeleteService", delete).expect("the service can be deleted");
-    assert!(ecs.wait_until(Duration::from_secs(30), |view| view.described("gone")["status"] == "INACTIVE"));
+    assert!(ecs.wait_until(LONG, |view| view.described("gone")["status"] == "INACTIVE"));
     ecs.fault(Fault::on("ListTasks").about("worker").denied().always());
     let [staging, production] = [ecs.cluster_arn("good"), ecs.cluster_arn("euro")];
     let file = format!(
@@ -465,7 +465,7 @@ fn a_service_that_changed_since_preflight_is_left_alone() {
         .ends("web", "LEFT ALONE")
         .says("somebody else deployed web:2 meanwhile");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "UpdateService api -> api:2"]);
-    assert!(ecs.wait_until(Duration::from_secs(20), |view| view.runs("web") == THEIRS));
+    assert!(ecs.wait_until(LONG, |view| view.runs("web") == THEIRS));
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn a_deployment_that_completes_since_preflight_is_what_the_service_returns_to() 
         .until_it_says("web: warning: deployment ")
         .until_it_says("api: deploy check: ");
     ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_secs(5)));
-    let completed = ecs.wait_until(Duration::from_secs(20), |view| view.rollout_of("web") == "COMPLETED");
+    let completed = ecs.wait_until(LONG, |view| view.rollout_of("web") == "COMPLETED");
     assert!(completed && ecs.task_definition_of("web") == "web:2");
     let run = running.wait();
     run.says("Z web: web:2 has completed its deployment by now; if this run fails, the service returns to it\n");

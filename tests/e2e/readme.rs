@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, process::Command, time::Duration};
 use local_ecs::{Behaviour, LocalEcs, Settings, View, rule, service};
 use serde_json::json;
 
-use crate::support::{Gehen, NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls, kill};
+use crate::support::{
+    Gehen, LONG, NEW, OLD, SHORT, ecs, ecs_with, gehen_file, gehen_yml, gehen_yml_without_urls, kill,
+};
 
 /// The README, as it is shown.
 const README: &str = include_str!("../../README.md");
@@ -155,7 +157,7 @@ fn the_policy_allows_what_gehen_calls_and_nothing_else() {
     let again = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true});
     ecs.call("us-east-1", "UpdateService", again).expect("api can be deployed anew");
     let is_alone = |view: &View<'_>| view.described("api")["deployments"].as_array().is_some_and(|all| all.len() == 1);
-    assert!(ecs.wait_until(Duration::from_secs(20), is_alone));
+    assert!(ecs.wait_until(LONG, is_alone));
     ecs.version("bad0000", Behaviour::CrashesOnStart { exit_code: 1 });
     gehen_yml(&ecs, SHORT, &["api"]).deploy("bad0000").exits(1);
     gehen_yml(&ecs, SHORT, &["blue"]).deploy("bad0000").exits(1);

@@ -6,11 +6,8 @@ use local_ecs::{Behaviour, Fault, LocalEcs, Settings, service};
 use serde_json::json;
 
 use crate::support::{
-    NEW, OLD, Run, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, updates,
+    LONG, NEW, OLD, Run, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, updates,
 };
-
-/// Long enough for anything that is awaited here.
-const LONG: Duration = Duration::from_secs(20);
 
 /// Asserts that the run ended with 1 and updated exactly this, and that a colleague's version comes to run on `service`.
 #[track_caller]
@@ -99,7 +96,7 @@ fn a_service_that_somebody_puts_back_leaves_the_proven_ones_as_they_are() {
 #[test]
 fn a_proven_service_that_somebody_deploys_is_left_alone_when_a_later_one_fails() {
     // The new version fails container health checks, and api has none.
-    let settings = Settings { unhealthy_after: Duration::from_secs(1), ..Settings::fast() };
+    let settings = Settings { unhealthy_after: Duration::from_secs(4), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD).without_health_check(), service("web").running(OLD)]);
     ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
     let running = gehen_yml(&ecs, "", &["api", "web"]).start(&["-gitsha", NEW]).until_it_says("updated to web:2");
@@ -118,7 +115,7 @@ fn a_service_that_ecs_gave_up_and_somebody_deployed_since_is_left_alone() {
     let ecs = ecs([service("api").running(OLD).circuit_breaker(false)]);
     ecs.version(NEW, Behaviour::CrashesOnStart { exit_code: 7 });
     // Preflight looks once, and there are two looks before the update.
-    ecs.fault(Fault::on("DescribeServices").server_error().after(3).for_the_next(Duration::from_secs(3)));
+    ecs.fault(Fault::on("DescribeServices").server_error().after(3).for_the_next(Duration::from_secs(8)));
     let gehen = gehen_yml(&ecs, "", &["api"]);
     let running = gehen.start(&["-gitsha", NEW]);
     assert!(ecs.wait_until(LONG, |view| view.rollout_of("api") == "FAILED"));
@@ -165,9 +162,9 @@ fn an_update_whose_answer_was_lost_and_that_somebody_replaced_is_left_alone() {
 /// Deploys while the `nth` update, from 0, arrives at ECS late, so that somebody deploys between it and the look before.
 #[track_caller]
 fn displaces(ecs: &LocalEcs, nth: u32, after: &str, update: impl Fn(Fault) -> Fault) -> Run {
-    ecs.fault(update(Fault::on("UpdateService").after(nth).slow(Duration::from_secs(1))));
+    ecs.fault(update(Fault::on("UpdateService").after(nth).slow(Duration::from_secs(5))));
     let running = gehen_yml(ecs, "", &["api"]).start(&["-gitsha", NEW]).until_it_says(after);
-    std::thread::sleep(Duration::from_millis(500));
+    assert!(ecs.wait_until(LONG, |view| view.arrived("UpdateService") > nth as usize));
     colleague_deploys(ecs, "api");
     let run = running.wait();
     run.says("api: warning: this update displaced deployment ecs-svc/").says(" of api:3, which somebody else began");

@@ -18,12 +18,15 @@ pub const OLD: &str = "01d0000";
 pub const NEW: &str = "ae30000";
 /// The version that a colleague deploys.
 pub const THEIRS: &str = "c011ea6";
-/// `timeoutMinutes` of three seconds, for stories in which a check runs out of time.
-pub const SHORT: &str = "timeoutMinutes: 0.05";
+/// `timeoutMinutes` of six seconds, for stories in which a check runs out of time: those of a rollback must not, and a
+/// machine that is busy with other tests takes some seconds for them.
+pub const SHORT: &str = "timeoutMinutes: 0.1";
 
-/// `timeoutMinutes` of twelve seconds, for stories in which no check does: a machine that is busy with other tests may take
-/// some seconds for a rollback.
-pub const AMPLE: &str = "timeoutMinutes: 0.2";
+/// `timeoutMinutes` of half a minute, for stories in which no check runs out of time.
+pub const AMPLE: &str = "timeoutMinutes: 0.5";
+
+/// Long enough for anything that a story awaits, on any machine.
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// A fast local ECS with these services, each behind a load balancer unless it says otherwise.
 pub fn ecs(services: impl IntoIterator<Item = ServiceBuilder>) -> LocalEcs {

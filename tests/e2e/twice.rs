@@ -5,15 +5,15 @@ use std::time::Duration;
 use local_ecs::{Behaviour, Fault, LocalEcs, Settings, View, service};
 
 use crate::support::{
-    Gehen, NEW, OLD, Run, Running, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
+    Gehen, LONG, NEW, OLD, Run, Running, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
 };
 
 /// The version that the other run deploys.
 const OTHER: &str = "07be400";
 /// A version that won't do.
 const BAD: &str = "bad0000";
-/// `timeoutMinutes` of half a minute: enough for a version that is good.
-const ENOUGH: &str = "timeoutMinutes: 0.5";
+/// `timeoutMinutes` of a minute: enough for a version that is good.
+const ENOUGH: &str = "timeoutMinutes: 1";
 /// How long after the first run the second starts.
 const DELAYS: [u64; 7] = [0, 20, 60, 120, 200, 350, 600];
 
@@ -61,7 +61,7 @@ impl Pair {
             let has_ended = |run: &mut Running| run.child.try_wait().is_ok_and(|status| status.is_some());
             updates(view) == 2 || runs.borrow_mut().iter_mut().any(has_ended)
         };
-        assert!(self.ecs.wait_until(Duration::from_secs(30), have_written), "{}: nobody writes", self.story);
+        assert!(self.ecs.wait_until(LONG, have_written), "{}: nobody writes", self.story);
         for version in self.versions {
             self.ecs.version(version, Behaviour::Healthy);
         }
@@ -71,7 +71,7 @@ impl Pair {
     fn wait(self) -> Ended {
         let Self { story, ecs, versions, runs, .. } = self;
         let runs = runs.map(Running::wait);
-        assert!(ecs.wait_until(Duration::from_secs(20), |view| view.is_steady("api")), "{story}: never steady");
+        assert!(ecs.wait_until(LONG, |view| view.is_steady("api")), "{story}: never steady");
         let in_the_end = ecs.runs("api");
         Ended { story, ecs, versions, runs, in_the_end }
     }
@@ -318,7 +318,7 @@ fn the_loser_says_whose_deployment_it_leaves_alone() {
         .ends("api", &format!("DEPLOYED {OTHER}"));
     first.exits(1).ends("api", "LEFT ALONE");
     first.says(&format!("Z api: error: somebody else deployed api:3 ({theirs}); leaving the service alone\n"));
-    assert!(ecs.wait_until(Duration::from_secs(20), |view: &View<'_>| view.is_steady("api")));
+    assert!(ecs.wait_until(LONG, |view: &View<'_>| view.is_steady("api")));
     assert_eq!(ecs.runs("api"), OTHER);
 }
 
@@ -335,7 +335,7 @@ fn a_deployment_that_begins_while_a_rollback_waits_for_its_turn_is_not_displaced
         looks.count()
     };
     let before = ecs.view(looks);
-    assert!(ecs.wait_until(Duration::from_secs(30), |view| looks(view) > before));
+    assert!(ecs.wait_until(LONG, |view| looks(view) > before));
     colleague_deploys(&ecs, "api");
     let run = running.wait();
     run.exits(1).ends("api", "FAILED").says("left alone: somebody else deployed api:3 meanwhile");

@@ -6,16 +6,14 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, StopCode, 
 use serde_json::json;
 
 use crate::support::{
-    Gehen, NEW, OLD, Run, Running, SHORT, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill,
-    moments, updates,
+    Gehen, LONG, NEW, OLD, Run, Running, SHORT, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls,
+    kill, moments, updates,
 };
 
 const CRASHES: Behaviour = Behaviour::CrashesOnStart { exit_code: 7 };
 const THERE: [&str; 1] = ["UpdateService api -> api:2"];
 const THERE_AND_BACK: [&str; 2] = ["UpdateService api -> api:2", "UpdateService api -> api:1"];
 const THERE_AND_STOPPED: [&str; 2] = ["UpdateService api -> api:2", "StopServiceDeployment api"];
-/// Long enough for anything that is awaited here.
-const LONG: Duration = Duration::from_secs(20);
 
 /// Settings with which a minute of bake time takes so long.
 fn minute(length: Duration) -> Settings {
@@ -131,7 +129,7 @@ fn behind_a_classic_load_balancer_somebody_elses_deployment_is_left_alone() {
 fn a_bake_that_is_longer_than_the_timeout_is_waited_for() {
     for gehen in [gehen_yml, gehen_yml_without_urls] {
         let ecs = bakes(Duration::from_secs(4));
-        let run = gehen(&ecs, SHORT, &["api"]).deploy(NEW);
+        let run = gehen(&ecs, "timeoutMinutes: 0.05", &["api"]).deploy(NEW);
         assert_completed(&ecs, &run, Instant::now());
         run.says("this is a blue/green deployment: it is done when ECS says COMPLETED");
         run.says("at stage BAKE_TIME");
@@ -177,7 +175,7 @@ fn an_image_that_is_missing_has_a_blue_green_deployment_stopped_before_any_traff
 
 #[test]
 fn where_the_role_may_not_stop_a_deployment_it_is_updated_and_that_is_told() {
-    let ecs = bakes(Duration::from_secs(2));
+    let ecs = bakes(Duration::from_secs(5));
     ecs.fault(Fault::on("StopServiceDeployment").denied().always());
     let (_gehen, running) = in_mid_bake(&ecs);
     break_it(&ecs);
@@ -189,8 +187,8 @@ fn where_the_role_may_not_stop_a_deployment_it_is_updated_and_that_is_told() {
 
 #[test]
 fn a_deployment_that_completed_before_it_could_be_stopped_is_updated() {
-    let ecs = bakes(Duration::from_secs(3));
-    ecs.fault(Fault::on("StopServiceDeployment").slow(Duration::from_secs(4)));
+    let ecs = bakes(Duration::from_secs(6));
+    ecs.fault(Fault::on("StopServiceDeployment").slow(Duration::from_secs(8)));
     let (_gehen, running) = in_mid_bake(&ecs);
     kill("TERM", running.child.id());
     let run = running.wait();
@@ -220,7 +218,7 @@ fn a_run_that_is_cancelled_during_the_bake_has_ecs_asked_to_roll_back() {
     let since = Instant::now();
     kill("TERM", running.child.id());
     let run = running.wait();
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
     run.exits(1).ends("api", "ROLLBACK REQUESTED").says("ECS is putting api:1 (01d0000) back");
     assert_eq!(updates(&ecs), THERE_AND_STOPPED);
     assert!(ecs.wait_until(LONG, |view| view.is_steady("api") && view.runs("api") == OLD));

@@ -6,7 +6,7 @@ use local_ecs::{Behaviour, Fault, LocalEcs, Settings, image, service};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gehen, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, kill, rude_server, steady,
+    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, kill, rude_server, steady,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -206,7 +206,7 @@ fn json_tells_of_a_run_that_was_cancelled() {
     cancelled.fault(Fault::on("DescribeTaskDefinition").slow(Duration::from_secs(5)).always());
     let gehen = gehen_yml(&cancelled, "", &["api"]);
     let running = gehen.start(&JSON);
-    assert!(cancelled.wait_until(Duration::from_secs(10), |view| !view.requests().is_empty()));
+    assert!(cancelled.wait_until(LONG, |view| !view.requests().is_empty()));
     kill("TERM", running.child.id());
     let run = running.wait();
     run.exits(1);

@@ -72,7 +72,7 @@ fn there_is_no_room_for_new_tasks() {
 fn the_url_does_not_show_the_new_version_in_time() {
     let ecs = one_service(Behaviour::Answers { status: 200, headers: Vec::new(), body: String::new() });
     let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(NEW);
-    run.exits(1).says(&format!("did not show {NEW} within 3 s")).says("the url shows no version");
+    run.exits(1).says(&format!("did not show {NEW} within 6 s")).says("the url shows no version");
     assert_rolled_back(&ecs, &run);
 }
 

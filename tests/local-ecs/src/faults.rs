@@ -175,6 +175,11 @@ impl Fault {
         Self { service: Some(service.to_owned()), ..self }
     }
 
+    /// Whether it was set for this operation alone.
+    pub(crate) fn is_on(&self, operation: &str) -> bool {
+        self.operation.as_deref() == Some(operation)
+    }
+
     /// Notes when it was set.
     pub(crate) fn set(mut self, now: Instant) -> Self {
         if self.skip == 0 {

@@ -200,6 +200,11 @@ impl LocalEcs {
         self.shared.now().faults.clear();
     }
 
+    /// Takes away the faults that were set for this operation.
+    pub fn clear_fault(&self, operation: &str) {
+        self.shared.now().faults.retain(|fault| !fault.is_on(operation));
+    }
+
     /// Carries out an operation as if somebody else had asked; it isn't noted among the requests.
     ///
     /// # Errors

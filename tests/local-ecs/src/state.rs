@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) faults: Vec<Fault>,
     pub(crate) requests: Vec<Request>,
     pub(crate) writes: Vec<String>,
+    /// The operation of each request that has come, also of those that a fault holds back.
+    pub(crate) arrived: Vec<String>,
     buckets: Buckets,
     began: Instant,
 }
@@ -68,6 +70,7 @@ impl State {
             faults: Vec::new(),
             requests: Vec::new(),
             writes: Vec::new(),
+            arrived: Vec::new(),
             buckets: Buckets::default(),
             began: Instant::now(),
         }
@@ -83,8 +86,9 @@ impl State {
         self.began + at
     }
 
-    /// What a fault makes of a request, and after how long, if any does.
+    /// Takes notice of a request; says what a fault makes of it, and after how long, if any does.
     pub(crate) fn strike(&mut self, incoming: &Incoming) -> Option<(Duration, Verdict)> {
+        self.arrived.push(incoming.operation.clone());
         self.faults.iter_mut().find_map(|fault| fault.strike(incoming, Instant::now()))
     }
 
