@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use local_ecs::{Behaviour, Fault, Limits, LocalEcs, Settings, What, service};
+use local_ecs::{Behaviour, Limits, LocalEcs, Settings, What, service};
 
-use crate::support::{LONG, NEW, OLD, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, kill, moments, updates};
+use crate::support::{LONG, NEW, OLD, THEIRS, colleague_deploys, ecs_with, gehen_yml, kill, moments, updates};
 
 /// When this first happened to the deployment of `name`:2.
 fn at(ecs: &LocalEcs, name: &str, what: What) -> Instant {
@@ -39,36 +39,35 @@ fn as_many_services_as_asked_for_are_deployed_at_a_time_and_start_in_their_order
 
 #[test]
 fn one_at_a_time_is_what_happens_unasked() {
-    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    let ecs = ecs_with(slow(), [service("api").running(OLD), service("web").running(OLD)]);
     gehen_yml(&ecs, "", &["api", "web"]).deploy(NEW).exits(0);
     assert!(at(&ecs, "api", What::OldUnreachable) < at(&ecs, "web", What::UpdateRequested));
-    let operations: Vec<_> = updates(&ecs);
-    assert_eq!(operations, ["UpdateService api -> api:2", "UpdateService web -> web:2"]);
+    assert_eq!(updates(&ecs), ["UpdateService api -> api:2", "UpdateService web -> web:2"]);
 }
 
 #[test]
 fn the_first_failure_ends_what_is_under_way_and_takes_all_back_together() {
-    let names = ["api", "web", "worker", "mail"];
-    let ecs = ecs_with(
-        Settings { healthy_after: Duration::from_secs(8), ..Settings::fast() },
-        names.map(|name| service(name).running(OLD)),
-    );
-    // Of the three that begin, one never gets to its update; the others would take longer than the failure.
-    ecs.fault(Fault::on("UpdateService").about("web").refused("ClientException", "No."));
-    let run = gehen_yml(&ecs, "parallel: 3", &names).deploy(NEW);
-    run.exits(1);
-    run.ends("web", "NOT UPDATED after ").ends("mail", "NOT TOUCHED");
-    for name in ["api", "worker"] {
-        let end = run.end_of(name);
-        assert!(
-            end.starts_with(&format!("ROLLED BACK to {name}:1 ({OLD})")) && end.ends_with("why: service `web` failed")
-                || end.starts_with("NOT UPDATED after "),
-            "{end}"
-        );
-        assert!(ecs.wait_until(LONG, |view| view.runs(name) == OLD));
-        assert_eq!(ecs.task_definition_of(name), format!("{name}:1"));
+    // Three are updated, and one of them fails while the others have yet to become healthy.
+    let settings = Settings {
+        healthy_after: Duration::from_secs(15),
+        unhealthy_after: Duration::from_secs(3),
+        ..Settings::fast()
+    };
+    let good = |name| service(name).running(OLD).without_health_check();
+    let ecs = ecs_with(settings, [good("api"), service("web").running(OLD), good("worker"), good("mail")]);
+    ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
+    let run = gehen_yml(&ecs, "parallel: 3", &["api", "web", "worker", "mail"]).deploy(NEW);
+    run.exits(1).ends("mail", "NOT TOUCHED").says(", because service `web` failed\n");
+    let mut back = Vec::new();
+    for name in ["api", "web", "worker"] {
+        run.ends(name, &format!("ROLLED BACK to {name}:1 ({OLD})"));
+        let is_told = run.end_of(name).ends_with("why: service `web` failed");
+        assert_eq!(is_told, name != "web", "{}", run.end_of(name));
+        assert_eq!((ecs.runs(name), ecs.task_definition_of(name)), (OLD.into(), format!("{name}:1")));
+        back.extend(moments(&ecs, name, &format!("{name}:1"), What::UpdateRequested).last().copied());
     }
-    run.says(", because service `web` failed\n");
+    back.sort();
+    assert!(back.len() == 3 && back[2] - back[0] < Duration::from_secs(5), "all go back at once: {back:?}");
     assert!(!ecs.writes().iter().any(|write| write.contains("mail")), "no further service is begun");
     assert!(run.took < Duration::from_mins(2), "{:?}", run.took);
 }
