@@ -59,7 +59,7 @@ const EXIT_CODES: [(u8, &str); 3] = [
 #[derive(Debug, Parser)]
 #[command(
     name = "gehen",
-    override_usage = "gehen -gitsha <sha> [-path <file>]",
+    override_usage = "gehen -gitsha <sha> [flags]",
     disable_help_flag = true,
     args_override_self = true,
     after_help = exit_codes(),
@@ -70,13 +70,14 @@ struct Flags {
     #[arg(long, value_name = "sha", value_hint = ValueHint::Other)]
     gitsha: Option<GitSha>,
 
-    /// File that lists the services
+    /// File that lists the services and scheduled tasks
     #[arg(long, value_name = "file", default_value = "gehen.yml", value_hint = ValueHint::FilePath)]
     path: PathBuf,
 
     /// Deploy only these services and scheduled tasks of the file, and in its order
     #[arg(long, value_name = "name,…", value_parser = names, value_hint = ValueHint::Other)]
-    only: Option<Names>,
+    #[arg(action = ArgAction::Append)]
+    only: Vec<Names>,
 
     /// Say what would be deployed and where a rollback would go, and change nothing
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
@@ -138,7 +139,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         Some(version) => Ok(Command::Deploy(Request {
             version,
             path: flags.path,
-            only: flags.only.unwrap_or_default().0,
+            only: flags.only.into_iter().flat_map(|Names(names)| names).collect(),
             dry_run: flags.dry_run,
             log_format: flags.log_format,
         })),
@@ -187,8 +188,8 @@ fn as_long_flags(definition: &clap::Command, arguments: impl IntoIterator<Item =
     rewritten
 }
 
-/// The names that `-only` gives.
-#[derive(Clone, Debug, Default)]
+/// The names that one `-only` gives.
+#[derive(Clone, Debug)]
 struct Names(Vec<String>);
 
 fn names(text: &str) -> Result<Names, &'static str> {
@@ -266,10 +267,18 @@ fn explain(definition: &clap::Command, error: &clap::Error) -> String {
             format!("{flag}: `{value}` won't do: {cause}")
         }
         ErrorKind::InvalidValue if !valid.is_empty() && !value.is_empty() => {
-            format!("{flag}: `{value}` won't do: give {}", valid.join(" or "))
+            format!("{flag}: `{value}` won't do: give {}", choice(valid))
         }
         _ if value.is_empty() => format!("{flag} needs a value, as in `{flag} <value>`; `gehen -help` explains it"),
         _ => format!("{flag}: `{value}` won't do; `gehen -help` explains it"),
+    }
+}
+
+/// `a`, `a or b`, or `a, b or c`.
+fn choice(words: &[String]) -> String {
+    match words {
+        [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
+        _ => words.concat(),
     }
 }
 
@@ -331,6 +340,14 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_each_only_count() {
+        let given = ["-gitsha", "abcdef1", "-only", "api", "-only=web,worker", "-only", "api"];
+        let expected =
+            Request { only: ["api", "web", "worker", "api"].map(Into::into).into(), ..request("abcdef1", "gehen.yml") };
+        assert_eq!(parsed(&given), Ok(Command::Deploy(expected)));
+    }
+
+    #[test]
     fn version_and_help_need_no_git_sha() {
         let version = Ok(Command::Print(format!("gehen version {}\n", env!("CARGO_PKG_VERSION"))));
         for line in [["-version"], ["--version"], ["-version=true"], ["-version=T"]] {
@@ -385,7 +402,7 @@ mod tests {
                 "-only: `api,` won't do: give names from the file, with a comma between them",
             ),
             (&["-log-format", "xml"], "-log-format: `xml` won't do: give text or json"),
-            (&["-completions", "sh"], "-completions: `sh` won't do: give bash or zsh or fish"),
+            (&["-completions", "sh"], "-completions: `sh` won't do: give bash, zsh or fish"),
             (&["-completions"], "-completions needs a value, as in `-completions <value>`; `gehen -help` explains it"),
             (&["-version=maybe"], "-version: `maybe` won't do: give true or false, or leave the value out"),
         ] {

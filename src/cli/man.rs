@@ -13,8 +13,10 @@ const DATE: &str = "2026-11-23";
 /// What a deploy is, below the sentence that is the help's.
 const DESCRIPTION: &str = "Of each service that the file lists, it registers a new revision of the running task definition \
     with the version as the tag of its images, and updates the service to that. Then it waits until the service shows the \
-    new version and the old one can't be reached any more. If any of this fails, or if the run is cancelled, every service \
-    that was updated goes back to what ran before. Lines for people go to stderr, results for scripts to stdout.";
+    new version and the old one can't be reached any more. Scheduled tasks of EventBridge, which the file may list too, get \
+    new revisions once all services are proven. An updateStrategy in the file says whether the revision is made from the \
+    running one or from the family's newest, or that what is there is deployed anew, or only checked. If any of this fails, \
+    or if the run is cancelled, everything that was updated goes back to what ran before. Lines for people go to stderr, results for scripts to stdout.";
 
 /// What gehen reads from the environment.
 const ENVIRONMENT: [(&str, &str); 14] = [
@@ -50,7 +52,7 @@ const ENVIRONMENT: [(&str, &str); 14] = [
 const FILES: [(&str, &str); 2] = [
     (
         "gehen.yml",
-        "The services to deploy, in the directory that gehen is started in, or where -path says. gehen.example.yml, which \
+        "The services and scheduled tasks to deploy, in the directory that gehen is started in, or where -path says. gehen.example.yml, which \
          comes with gehen, shows every key.",
     ),
     ("~/.aws/config, ~/.aws/credentials", "Profiles of AWS, as for the aws CLI."),
@@ -156,6 +158,7 @@ mod tests {
             assert!(page.contains(&header), "{header} is not in:\n{page}");
         }
         assert!(!page.contains("--"), "{page}");
+        assert!(page.contains("Scheduled tasks") && page.contains("updateStrategy"), "{page}");
     }
 
     #[test]

@@ -25,8 +25,7 @@ fn the_help_is_on_stdout_and_spells_flags_as_they_are_typed() {
         let run = gehen.run(&[spelling]);
         run.exits(0);
         assert_eq!(run.stderr, "", "{spelling}");
-        for said in ["gehen -gitsha <sha> [-path <file>]", " -gitsha <sha> ", " -path <file> ", " -version ", " -help "]
-        {
+        for said in ["gehen -gitsha <sha> [flags]", " -gitsha <sha> ", " -path <file> ", " -version ", " -help "] {
             assert!(run.stdout.contains(said), "`{said}` is not in:\n{}", run.stdout);
         }
         assert!(!run.stdout.contains("--"), "{}", run.stdout);
