@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Cluster, Config, ScheduledTask, Service, UpdateStrategy,
-    maps::{Keys, Map, Named, Said, Whole, keys},
+    maps::{Keys, Map, Named, Said, Whole, keys, not_empty},
     values::{Containers, EventBus, Minutes, OfRules, OfServices, Parallel, Parsed, Region, RoleArn},
 };
 use crate::text::{excerpt, without_passwords};
@@ -41,6 +41,7 @@ fn explain(error: &serde_yaml::Error) -> Mistake {
     let at = place.map(|(line, column)| format!(" at line {line} column {column}"));
     let message = error.to_string().replace(at.as_deref().unwrap_or("\0"), "");
     let message = message
+        .replace("invalid type: unit value, expected", "nothing is given here, expected")
         .replace(
             "repetition limit exceeded",
             "aliases blow this file up to many times its size; write the values out, or use fewer aliases",
@@ -89,6 +90,8 @@ keys! {
         scheduled_tasks: Named<OfRules, Option<Whole<TaskKeys>>>,
 
         /// The IAM role to assume for every request to AWS. Default: the credentials are used as they are.
+        #[serde(deserialize_with = "not_empty")]
+        #[schemars(with = "Whole<RoleKeys>")]
         role: Whole<RoleKeys>,
 
         /// Bounds each check of each service, in minutes; fractions are fine. Default: 5
@@ -158,13 +161,14 @@ keys! {
         /// usual AWS settings.
         cluster: Parsed<Cluster>,
 
-        /// Where the new version shows itself. Default: ECS's counts of tasks are the proof.
+        /// Where the new version shows itself. Default: ECS's counts of tasks are the proof, also where this is empty
+        /// (`url: ~`), which undoes a merged one.
         url: Parsed<Url>,
 
         /// Bounds each check of this service, in minutes; fractions are fine. Default: what the whole file says
         timeout_minutes: Parsed<Minutes>,
 
-        /// The header in which the answers of the url name the version. Default: Server
+        /// The header in which the answers of the url, which must be given, name the version. Default: Server
         header: Parsed<HeaderName>,
 
         /// The containers that get the new tag; the others stay as they are. Default: all
@@ -178,12 +182,17 @@ keys! {
 impl Keys for ServiceKeys {
     const WHAT: &'static str = "a map with the `cluster` of a service and its other keys";
     const REQUIRED: &'static [&'static str] = &["cluster"];
+    const NEEDS: Option<(&'static str, &'static str)> = Some(("header", "url"));
     type Whole = (Cluster, Self);
 
     fn whole(mut self) -> Result<(Cluster, Self), String> {
         let cluster = std::mem::take(&mut self.cluster).parsed();
         let missing = "`cluster` is missing; give the ARN or the name of the cluster that the service runs in";
-        Ok((cluster.ok_or(missing)?, self))
+        let cluster = cluster.ok_or(missing)?;
+        if let (Said::Value(_), Said::Nothing) = (&self.header, &self.url) {
+            return Err("`header` needs a `url`, whose answers carry it; give one, or leave `header` out".to_owned());
+        }
+        Ok((cluster, self))
     }
 }
 
@@ -296,7 +305,7 @@ parallel: 1000
 role: {arn: 'arn:aws:iam::123456789012:role/ci/deploy'}
 services:
   api: {cluster: c}
-  web: {cluster: c, timeoutMinutes: 1, header: X-Version, containers: [app, worker], updateStrategy: NONE}
+  web: {cluster: c, url: ~, timeoutMinutes: 1, header: X-Version, containers: [app, worker], updateStrategy: NONE}
   worker: {cluster: c, timeoutMinutes: ~, header: ~, containers: ~, updateStrategy: ~}
 scheduledTasks:
   nightly:
@@ -406,7 +415,7 @@ services:
     fn an_empty_value_is_not_filled_in_by_what_is_merged() {
         let found = services(
             "
-x-base: &base {cluster: c, timeoutMinutes: 9, header: X-Version, containers: [app], updateStrategy: latest}
+x-base: &base {cluster: c, url: 'http://a', timeoutMinutes: 9, header: X-Version, containers: [app], updateStrategy: latest}
 timeoutMinutes: 2
 services:
   api: {<<: *base}
@@ -526,6 +535,10 @@ services:
                 "4: services.api.header: `X Version` won't do: give the name of an HTTP header, such as `Server`",
             ),
             (
+                "services:\n  api:\n    cluster: c\n    header: X-Version\n",
+                "3: services.api: `header` needs a `url`, whose answers carry it; give one, or leave `header` out",
+            ),
+            (
                 "services:\n  api:\n    cluster: c\n    containers: []\n",
                 "4: services.api.containers: an empty list won't do: leave the key out for all containers",
             ),
@@ -572,6 +585,14 @@ services:
             (
                 "services: {api: {cluster: c}}\nrole: {}\n",
                 "2: role: `arn` is missing; give the ARN of the role, or leave `role` out",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole:\n",
+                "2: role: `arn` is missing; give the ARN of the role, or leave `role` out",
+            ),
+            (
+                "services: {api: {cluster: c}}\nrole: ~\n",
+                "2: role: nothing is given here, expected a map with the key `arn`",
             ),
             (
                 "services: {api: {cluster: c}}\nrole:\n  name: deploy\n",

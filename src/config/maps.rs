@@ -68,6 +68,11 @@ impl<T: JsonSchema> JsonSchema for Said<T> {
     }
 }
 
+/// Reads a key that may be left out but not be empty.
+pub fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Said<T>, D::Error> {
+    T::deserialize(deserializer).map(Said::Value)
+}
+
 /// What one map takes over from another; [`keys!`] implements it.
 pub trait Merge {
     /// Takes over what `base` says of keys of which nothing is said here.
@@ -80,6 +85,8 @@ pub trait Keys: DeserializeOwned + JsonSchema + Merge {
     const WHAT: &'static str;
     /// Keys of which one must hold something where the map stands on its own.
     const REQUIRED: &'static [&'static str] = &[];
+    /// A key that says nothing without another one, and that other one, which may be empty on purpose.
+    const NEEDS: Option<(&'static str, &'static str)> = None;
     /// Whether keys that begin with `x-` may hold anything.
     const HOLDS_ANCHORS: bool = false;
     /// What the map is once it stands on its own, merged maps included.
@@ -241,6 +248,11 @@ impl<T: Keys> JsonSchema for Whole<T> {
             let merges = json!({ "required": [MERGE], "not": { "required": T::REQUIRED, "properties": nothing } });
             let alternatives = T::REQUIRED.iter().map(holds).chain([merges]).collect();
             schema.insert("anyOf".to_owned(), serde_json::Value::Array(alternatives));
+        }
+        if let Some((key, other)) = T::NEEDS {
+            let is_empty = json!({ "properties": { key: { "type": "null" } } });
+            let alternatives = json!([is_empty, { "required": [other] }, { "required": [MERGE] }]);
+            schema.insert("dependencies".to_owned(), json!({ key: { "anyOf": alternatives } }));
         }
         schema
     }
