@@ -43,6 +43,8 @@ pub struct EndedSchedule {
     pub before: Vec<TaskDefinitionArn>,
     /// What EventBridge shows that it runs at the end of the run, or why that isn't known.
     pub last_look: Result<Vec<TaskDefinitionArn>, String>,
+    /// The newest revision, at the end of the run, of the families in `last_look`, where ECS could be asked.
+    pub newest: Vec<(TaskDefinitionArn, TaskDefinitionArn)>,
     /// The task definitions that are known, with their versions for people.
     pub known: Vec<(TaskDefinitionArn, String)>,
     /// The version that was to be deployed.

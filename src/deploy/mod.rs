@@ -155,16 +155,20 @@ pub async fn deploy(
     let (rollbacks, schedules_back) = match end {
         End::RollBack(_) => {
             let services = roll_all_back(clients, &snapshots, &turns, cancel);
-            join(services, put_all_back(clients, &schedules, &schedule_turns, cancel)).await
+            join(services, put_all_back(clients, &schedules, &schedule_turns, &[], cancel)).await
         }
-        End::AllBegun | End::NoneFurther => {
-            (turns.iter().map(|_| None).collect(), schedules.iter().map(|_| None).collect())
+        End::NoneFurther => {
+            let proven = proven(&turns, &schedule_turns);
+            let back = put_followers_back(clients, &schedules, &schedule_turns, &proven, cancel).await;
+            (turns.iter().map(|_| None).collect(), back)
         }
+        End::AllBegun => (turns.iter().map(|_| None).collect(), schedules.iter().map(|_| None).collect()),
     };
     let (mut rollbacks, schedules_back) = (rollbacks.into_iter(), schedules_back.into_iter());
     let why = match &end {
         End::RollBack(cause) => cause.to_string(),
-        End::AllBegun | End::NoneFurther => String::new(),
+        End::NoneFurther => "the run ended before its turn".to_owned(),
+        End::AllBegun => String::new(),
     };
     let patience = if cancel.is_cancelled() { LAST_LOOK_PATIENCE / 4 } else { LAST_LOOK_PATIENCE };
     let conclusions = snapshots.iter().zip(turns).map(|(snapshot, turn)| {
@@ -359,22 +363,61 @@ async fn roll_all_back(
     rollbacks
 }
 
-/// As [`roll_all_back`], for the rules of scheduled tasks.
+/// As [`roll_all_back`], for the rules of scheduled tasks; what is `proven` may stay.
 async fn put_all_back(
     clients: &Clients<'_>,
     schedules: &[Schedule<'_>],
     turns: &[ScheduleTurn],
+    proven: &[TaskDefinitionArn],
     cancel: &Cancel,
 ) -> Vec<Option<(PutBack, Duration)>> {
-    let since = Instant::now();
-    let backs = schedules.iter().zip(turns).map(async |(schedule, turn)| {
-        let back = put_back(clients, schedule, turn.written.as_ref(), cancel).await;
-        if let Some(back) = &back {
-            schedule.tell(RuleEvent::RollbackEnded(back));
-        }
-        back.map(|back| (back, since.elapsed()))
+    let backs =
+        schedules.iter().zip(turns).map(|(schedule, turn)| put_one_back(clients, schedule, turn, proven, cancel));
+    join_all(backs).await
+}
+
+/// As [`put_all_back`], where everything proven stays: only the rules that had no turn, and run what was registered because
+/// they follow its family.
+async fn put_followers_back(
+    clients: &Clients<'_>,
+    schedules: &[Schedule<'_>],
+    turns: &[ScheduleTurn],
+    proven: &[TaskDefinitionArn],
+    cancel: &Cancel,
+) -> Vec<Option<(PutBack, Duration)>> {
+    let backs = schedules.iter().zip(turns).map(async |(schedule, turn)| match turn.attempt {
+        None => put_one_back(clients, schedule, turn, proven, cancel).await,
+        Some(_) => None,
     });
     join_all(backs).await
+}
+
+async fn put_one_back(
+    clients: &Clients<'_>,
+    schedule: &Schedule<'_>,
+    turn: &ScheduleTurn,
+    proven: &[TaskDefinitionArn],
+    cancel: &Cancel,
+) -> Option<(PutBack, Duration)> {
+    let since = Instant::now();
+    let back = put_back(clients, schedule, turn.written.as_ref(), proven, cancel).await?;
+    schedule.tell(RuleEvent::RollbackEnded(&back));
+    Some((back, since.elapsed()))
+}
+
+/// What this run has proven, or has had rules run once everything was.
+fn proven(turns: &[Turn], schedule_turns: &[ScheduleTurn]) -> Vec<TaskDefinitionArn> {
+    let services = turns.iter().filter_map(|turn| match &turn.attempt {
+        Some(Attempt::Live(
+            Outcome::Deployed { task_definition, .. } | Outcome::Undetermined { task_definition, .. },
+        )) => Some(task_definition),
+        _ => None,
+    });
+    let rules = schedule_turns.iter().flat_map(|turn| match &turn.attempt {
+        Some(ScheduleAttempt::Updated(to)) => &**to,
+        _ => &[],
+    });
+    services.chain(rules).cloned().collect()
 }
 
 /// How a service ended, all told; `ended` is why the whole run did.

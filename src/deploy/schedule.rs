@@ -590,11 +590,19 @@ pub async fn conclude(
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("EventBridge gave no answer within {} s", patience.as_secs_f64())),
     };
+    let followed = last_look.iter().flatten().filter(|named| !named.names_revision());
+    let resolved = join_all(followed.map(async |family| {
+        let newest = timeout(patience, clients.ecs.newest_of_family_in(region, family)).await;
+        Some((family.clone(), newest.ok()?.ok()?.choosing(task.containers.as_deref())))
+    }));
+    let resolved: Vec<_> = resolved.await.into_iter().flatten().collect();
+    known.extend(resolved.iter().map(|(_, newest)| (newest.arn.clone(), newest.version())));
     EndedSchedule {
         rule: task.rule.clone(),
         outcome,
         before: schedule.jobs.iter().map(|job| job.runs.arn.clone()).collect(),
         last_look,
+        newest: resolved.into_iter().map(|(family, newest)| (family, newest.arn)).collect(),
         known,
         version: schedule.version.clone(),
         took,

@@ -242,16 +242,26 @@ fn now(ended: &EndedSchedule) -> String {
     }
 }
 
+/// The newest revision of `family` at the end of the run, if that is known.
+fn newest<'a>(ended: &'a EndedSchedule, family: &TaskDefinitionArn) -> Option<&'a TaskDefinitionArn> {
+    ended.newest.iter().find(|(known, _)| known == family).map(|(_, newest)| newest)
+}
+
 fn version_of(ended: &EndedSchedule, arn: &TaskDefinitionArn) -> Option<String> {
+    let arn = newest(ended, arn).unwrap_or(arn);
     ended.known.iter().find(|(known, _)| known == arn).map(|(_, version)| excerpt(version))
 }
 
 /// Task definitions, with their versions where these are known.
 fn named(ended: &EndedSchedule, arns: &[TaskDefinitionArn]) -> String {
-    let named = |arn: &TaskDefinitionArn| match version_of(ended, arn) {
-        Some(version) => format!("{arn} ({version})"),
-        None if !arn.names_revision() => format!("the newest revision of {}", excerpt(&arn.to_string())),
+    let revision = |arn: &TaskDefinitionArn| match version_of(ended, arn) {
+        Some(version) => format!("{} ({version})", excerpt(&arn.to_string())),
         None => excerpt(&arn.to_string()),
+    };
+    let named = |arn: &TaskDefinitionArn| match newest(ended, arn) {
+        _ if arn.names_revision() => revision(arn),
+        Some(newest) => format!("{}, the newest revision of its family", revision(newest)),
+        None => format!("the newest revision of {}, and which that is could not be told", excerpt(&arn.to_string())),
     };
     listed(arns.iter().map(named))
 }

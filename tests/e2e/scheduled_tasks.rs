@@ -506,6 +506,29 @@ fn a_target_that_follows_the_family_of_a_service_goes_back_with_it() {
 }
 
 #[test]
+fn a_target_that_follows_a_family_goes_back_also_where_the_run_only_stops() {
+    // The service is not updated after all, but what was registered for it runs for the rule.
+    let ecs = ecs_with_rules([rule("nightly").runs("api").without_revision()]);
+    ecs.fault(Fault::on("DescribeServices").after(2).denied());
+    let run = gehen_yml(&ecs, &["api"], &[("nightly", "")]).deploy(NEW);
+    run.exits(1).ends("api", "NOT UPDATED").ends("nightly", "ROLLED BACK to api:1 (01d0000) in ");
+    run.says("nightly: why: the run ended before its turn\n");
+    assert_eq!(ecs.writes(), ["RegisterTaskDefinition api", "PutTargets nightly -> api:1"]);
+    assert_eq!(ecs.schedules("nightly"), ["api:1"]);
+
+    // What was proven may go on.
+    let ecs = ecs_with(Settings::fast(), [service("api").running(OLD), service("web").running(OLD)]);
+    ecs.schedule(rule("nightly").runs("api").without_revision());
+    ecs.fault(Fault::on("DescribeServices").about("web").after(1).denied());
+    let run = gehen_yml(&ecs, &["api", "web"], &[("nightly", "")]).deploy(NEW);
+    run.exits(1).ends("api", &format!("DEPLOYED {NEW}")).ends("web", "NOT UPDATED");
+    let end = run.end_of("nightly");
+    let now = "NOT TOUCHED: the run ended before its turn; now runs api:2 (ae30000), the newest revision of its family";
+    assert!(end.starts_with(now), "{end}");
+    assert_eq!(ecs.schedules("nightly"), ["api"]);
+}
+
+#[test]
 fn a_newer_revision_that_somebody_registers_meanwhile_is_theirs() {
     let ecs = ecs_with_rules([simple("nightly").without_revision()]);
     let running =

@@ -67,18 +67,20 @@ fn decide<'a>(jobs: impl Iterator<Item = &'a Job>, after: &[Target], seen: &[Tar
 }
 
 /// Puts the rule of `schedule` back and sees it there, if anything of this run changed what it runs. A signal doesn't stop
-/// the request; it ends the proof. None where nothing of this run can have changed it.
+/// the request; it ends the proof. What is `proven` may go on where a family is followed. None where nothing of this run
+/// can have changed it.
 pub async fn put_back(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
     written: Option<&Written>,
+    proven: &[TaskDefinitionArn],
     cancel: &Cancel,
 ) -> Option<PutBack> {
     if written.is_none() && !schedule.follows_its_family() {
         return None;
     }
     let after = written.map(|written| &*written.after).unwrap_or_default();
-    match decided(clients, schedule, written, cancel).await {
+    match decided(clients, schedule, written, proven, cancel).await {
         Ok(()) => {}
         Err(ended) => return Some(ended),
     }
@@ -104,6 +106,7 @@ async fn decided(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
     written: Option<&Written>,
+    proven: &[TaskDefinitionArn],
     cancel: &Cancel,
 ) -> Result<(), PutBack> {
     let Schedule { task, region, .. } = schedule;
@@ -116,7 +119,7 @@ async fn decided(
         let look = async {
             let seen = clients.events.targets(region, task).await?;
             Ok::<_, Error>(match decide(schedule.to_change(), after, &seen) {
-                Step::AskFamily if runs_new_revision(clients, schedule).await? => (Step::PutBack, seen),
+                Step::AskFamily if runs_new_revision(clients, schedule, proven).await? => (Step::PutBack, seen),
                 Step::AskFamily => (Step::Unchanged, seen),
                 step => (step, seen),
             })
@@ -151,14 +154,18 @@ async fn decided(
     })
 }
 
-/// Whether a target that names a family runs a revision that is new and at the version of this run: one that this run has
-/// registered, for the rule or for a service.
-async fn runs_new_revision(clients: &Clients<'_>, schedule: &Schedule<'_>) -> Result<bool, Error> {
+/// Whether a target that names a family runs a revision that is new, at the version of this run and not `proven`: one that
+/// this run has registered, for the rule or for a service.
+async fn runs_new_revision(
+    clients: &Clients<'_>,
+    schedule: &Schedule<'_>,
+    proven: &[TaskDefinitionArn],
+) -> Result<bool, Error> {
     for job in schedule.to_change().filter(|job| !job.names.names_revision()) {
         let newest = clients.ecs.newest_of_family_in(&schedule.region, &job.names).await?;
         let newest = newest.choosing(schedule.task.containers.as_deref());
         let is_at_version = newest.changes(schedule.version).iter().all(|change| change.from == change.to);
-        if newest.arn != job.runs.arn && is_at_version {
+        if newest.arn != job.runs.arn && is_at_version && !proven.contains(&newest.arn) {
             return Ok(true);
         }
     }
