@@ -51,7 +51,7 @@ fn old_tasks_that_may_not_be_stopped_are_noticed_without_a_url_too() {
 
 #[test]
 fn old_tasks_that_only_sit_out_their_deregistration_delay_are_not_waited_for() {
-    let delay = Duration::from_mins(1);
+    let delay = Duration::from_mins(4);
     let ecs = ecs([service("api").running(OLD).deregistration_delay(delay)]);
     let run = gehen_yml(&ecs, "", &["api"]).deploy(NEW);
     run.exits(0).ends("api", &format!("DEPLOYED {NEW}"));

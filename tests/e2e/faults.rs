@@ -247,7 +247,7 @@ fn a_permission_that_is_taken_away_in_mid_deploy_is_waited_for() {
     let gehen = with_url(&ecs);
     let running = gehen.start(&["-gitsha", NEW]).until_it_says("updated to api:2");
     for operation in ["DescribeServices", "ListTasks", "DescribeTasks"] {
-        ecs.fault(Fault::on(operation).denied().for_the_next(Duration::from_secs(3)));
+        ecs.fault(Fault::on(operation).denied().for_the_next(Duration::from_secs(6)));
     }
     let run = running.wait();
     run.exits(0).says("ECS could not be asked (DescribeServices: AccessDeniedException").never_says("rolling back");

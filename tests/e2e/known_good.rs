@@ -94,7 +94,7 @@ fn after_a_killed_run_a_broken_version_ends_on_the_one_from_before_the_first_run
 #[test]
 fn after_a_killed_run_of_a_good_version_a_broken_one_ends_on_what_has_completed_by_then() {
     // Long enough that the second run begins before ECS calls the first one's deployment completed, on any machine.
-    let settings = Settings { deregistration_delay: Duration::from_secs(6), ..Settings::fast() };
+    let settings = Settings { deregistration_delay: Duration::from_secs(12), ..Settings::fast() };
     let ecs = ecs_with(settings, [service("api").running(OLD)]);
     ecs.version(BAD, Behaviour::CrashesOnStart { exit_code: 1 });
     let gehen = gehen_yml(&ecs, AMPLE, &["api"]);

@@ -6,7 +6,7 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, ecr_image,
 use serde_json::{Value, json};
 
 use crate::support::{
-    LONG, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
+    AMPLE, LONG, NEW, OLD, Run, SHORT, THEIRS, bodies, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
     gehen_yml_with, gehen_yml_without_urls, in_seconds,
 };
 
@@ -484,18 +484,20 @@ fn a_service_that_was_deleted_since_preflight_is_not_touched() {
 #[test]
 fn a_deployment_that_completes_since_preflight_is_what_the_service_returns_to() {
     let ecs = ecs_with(
-        Settings { pulling: Duration::from_secs(1), ..Settings::fast() },
+        // Long enough for preflight to begin meanwhile, on any machine.
+        Settings { pulling: Duration::from_secs(10), ..Settings::fast() },
         [service("api").running(OLD).without_load_balancer(), service("web").running(OLD)],
     );
     ecs.version(NEW, Behaviour::FailsLoadBalancerHealthCheck);
+    ecs.fault(Fault::on("RegisterTaskDefinition").throttled().always());
     colleague_deploys(&ecs, "web");
-    let running = gehen_yml_without_urls(&ecs, "timeoutMinutes: 0.2", &["api", "web"])
+    let running = gehen_yml_without_urls(&ecs, AMPLE, &["api", "web"])
         .start(&["-gitsha", NEW])
-        .until_it_says("web: warning: deployment ")
-        .until_it_says("api: deploy check: ");
-    ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_secs(5)));
+        .until_it_says("web: warning: deployment ");
     let completed = ecs.wait_until(LONG, |view| view.rollout_of("web") == "COMPLETED");
     assert!(completed && ecs.task_definition_of("web") == "web:2");
+    ecs.settings_mut(|settings| settings.pulling = Settings::fast().pulling);
+    ecs.clear_fault("RegisterTaskDefinition");
     let run = running.wait();
     run.says("Z web: web:2 has completed its deployment by now; if this run fails, the service returns to it\n");
     run.exits(1).ends("web", &format!("ROLLED BACK to web:2 ({THEIRS})"));

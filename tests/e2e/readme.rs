@@ -145,7 +145,7 @@ fn a_cancelled_job_passes_its_signal_on() {
 #[test]
 fn the_policy_allows_what_gehen_calls_and_nothing_else() {
     let settings =
-        Settings { alarm_bake: Duration::from_secs(5), bake_minute: Duration::from_mins(1), ..Settings::fast() };
+        Settings { alarm_bake: Duration::from_secs(20), bake_minute: Duration::from_mins(1), ..Settings::fast() };
     let ecs = ecs_with(
         settings,
         [

@@ -9,7 +9,7 @@ use crate::support::{Gehen, NEW, OLD, Run, SHORT, colleague_deploys, ecs, ecs_wi
 /// What a deploy of `api` writes that goes back.
 const UNDONE: [&str; 3] = ["RegisterTaskDefinition api", "UpdateService api -> api:2", "UpdateService api -> api:1"];
 /// A deploy that is given up at its failed tasks ends long before a check of five minutes would.
-const LONG_BEFORE: Duration = Duration::from_mins(1);
+const LONG_BEFORE: Duration = Duration::from_mins(2);
 
 /// An ECS with one service, and the version to deploy behaving like this.
 fn one_service(behaviour: Behaviour) -> LocalEcs {
