@@ -154,12 +154,12 @@ fn rollbacks_of(count: usize) -> Vec<Duration> {
     taken.filter(|request| request.at > since).map(|request| request.at - since).collect()
 }
 
-/// Asserts that the rollbacks of `count` services come in time, by the best of three runs: the others that this machine
+/// Asserts that the rollbacks of `count` services come in time, by the best of five runs: the others that this machine
 /// tells stories of at the same time take their share of it.
 #[track_caller]
 fn rollbacks_come_in_time(count: usize, is_in_time: impl Fn(&[Duration]) -> bool) {
     let mut late = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let delays = rollbacks_of(count);
         assert_eq!(delays.len(), count);
         if is_in_time(&delays) {

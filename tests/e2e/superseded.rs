@@ -159,6 +159,12 @@ fn an_update_whose_answer_was_lost_and_that_somebody_replaced_is_left_alone() {
     run.ends("api", "LEFT ALONE after ").says("somebody else deployed api:3 meanwhile");
 }
 
+/// A service of which a deployment that was displaced stays listed for half a minute: gehen can only tell of one that a
+/// look shows.
+fn slow_to_drain() -> LocalEcs {
+    ecs([service("api").running(OLD).deregistration_delay(Duration::from_secs(30))])
+}
+
 /// Deploys while the `nth` update, from 0, arrives at ECS late, so that somebody deploys between it and the look before.
 #[track_caller]
 fn displaces(ecs: &LocalEcs, nth: u32, after: &str, update: impl Fn(Fault) -> Fault) -> Run {
@@ -174,7 +180,7 @@ fn displaces(ecs: &LocalEcs, nth: u32, after: &str, update: impl Fn(Fault) -> Fa
 #[test]
 fn a_deployment_that_the_update_displaced_in_the_gap_is_told() {
     for update in [|fault: Fault| fault, Fault::reset_after] {
-        let ecs = ecs([service("api").running(OLD)]);
+        let ecs = slow_to_drain();
         let run = displaces(&ecs, 0, "registered api:2", update);
         run.exits(0).ends("api", &format!("DEPLOYED {NEW}"));
         let end = run.end_of("api");
@@ -185,7 +191,7 @@ fn a_deployment_that_the_update_displaced_in_the_gap_is_told() {
 
 #[test]
 fn a_deployment_that_the_rollback_displaced_in_the_gap_is_told() {
-    let ecs = ecs([service("api").running(OLD)]);
+    let ecs = slow_to_drain();
     ecs.version(NEW, Behaviour::ImageMissing);
     let run = displaces(&ecs, 1, "rolling back to api:1", |fault| fault);
     run.exits(1).ends("api", &format!("ROLLED BACK to api:1 ({OLD})"));

@@ -98,7 +98,7 @@ fn a_rollout_by_the_clock_takes_about_a_second_and_leaves_its_truth() {
     let container = json!({"name": "api", "image": image("api", "new"), "memory": 64});
     ask(&ecs, "RegisterTaskDefinition", &json!({"family": "api", "containerDefinitions": [container]}));
     ask(&ecs, "UpdateService", &json!({"cluster": "staging", "service": "api", "taskDefinition": "api:2"}));
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.rollout_of("api") == "COMPLETED"));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.rollout_of("api") == "COMPLETED"));
     assert_eq!(ecs.runs("api"), "new");
     assert_eq!(ecs.task_definition_of("api"), "api:2");
     assert!(get(&ecs, "api").contains("server: api-new"));
@@ -129,7 +129,7 @@ fn versions_answer_as_told() {
     ecs.version("v", Behaviour::Redirects);
     assert!(get(&ecs, "api").contains("location: /lb/us-east-1/staging/api/landed"));
     let _ = ecs.call("us-east-1", "UpdateService", json!({"cluster": "staging", "service": "api", "desiredCount": 0}));
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.runs("api").is_empty()));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.runs("api").is_empty()));
     let answer = get(&ecs, "api");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("no healthy targets"), "{answer}");
 }
@@ -144,7 +144,7 @@ fn what_happens_to_tasks_from_outside_is_seen_and_mended() {
         let tasks = view.tasks("api");
         assert_eq!(tasks.iter().filter(|task| task["stopCode"] == "SpotInterruption").count(), 2);
     });
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.is_steady("api")));
     assert_eq!(ecs.view(|view| view.running_count("api")), 2);
 }
 
@@ -241,7 +241,7 @@ fn interrupted_tasks_are_no_failures() {
         let body = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true});
         ecs.call("us-east-1", "UpdateService", body).expect("the service exists");
         for _ in 0..3 {
-            let patience = Duration::from_secs(5);
+            let patience = Duration::from_mins(1);
             assert!(ecs.wait_until(patience, |view| view.described("api")["deployments"][0]["runningCount"] == 2));
             ecs.interrupt_tasks("api", code);
             ecs.view(|view| {
@@ -251,7 +251,7 @@ fn interrupted_tasks_are_no_failures() {
                 assert!(view.tasks("api").iter().any(is_shown), "{code:?}");
             });
         }
-        assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+        assert!(ecs.wait_until(Duration::from_mins(1), |view| view.is_steady("api")));
         assert_eq!(ecs.view(|view| view.rollout_of("api")), "COMPLETED");
     }
 }
@@ -264,14 +264,14 @@ fn the_newest_running_tasks_can_be_made_to_crash() {
         ecs.view(|view| view.tasks("api")[1..].iter().map(|task| task["taskArn"].clone()).collect());
     ecs.crash_tasks("api", 2, 139);
     let exited = |task: &&Value| task["stopCode"] == "EssentialContainerExited";
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.tasks("api").iter().filter(exited).count() == 2));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.tasks("api").iter().filter(exited).count() == 2));
     ecs.view(|view| {
         let tasks = view.tasks("api");
         let gone: Vec<&Value> = tasks.iter().filter(exited).collect();
         assert_eq!(gone.iter().map(|task| task["taskArn"].clone()).collect::<Vec<_>>(), newest);
         assert!(gone.iter().all(|task| task["containers"][0]["exitCode"] == 139));
     });
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.is_steady("api")));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.is_steady("api")));
     assert_eq!(ecs.view(|view| view.running_count("api")), 3);
 }
 
@@ -279,7 +279,7 @@ fn the_newest_running_tasks_can_be_made_to_crash() {
 fn a_request_that_is_held_back_is_carried_out_though_the_client_hangs_up() {
     let ecs = LocalEcs::start(Settings::fast());
     ecs.create(service("api").region("eu-west-1"));
-    ecs.fault(Fault::on("UpdateService").slow(Duration::from_millis(300)));
+    ecs.fault(Fault::on("UpdateService").slow(Duration::from_secs(2)));
     let body = json!({"cluster": "staging", "service": "api", "forceNewDeployment": true}).to_string();
     let address = ecs.endpoint().replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("the server should listen");
@@ -290,10 +290,10 @@ fn a_request_that_is_held_back_is_carried_out_though_the_client_hangs_up() {
         body.len()
     );
     stream.write_all(head.as_bytes()).expect("the server should take a request");
-    std::thread::sleep(Duration::from_millis(100));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.arrived("UpdateService") == 1));
     drop(stream);
     assert_eq!(ecs.writes(), [] as [&str; 0]);
-    assert!(ecs.wait_until(Duration::from_secs(5), |view| view.writes() == ["UpdateService api"]));
+    assert!(ecs.wait_until(Duration::from_mins(1), |view| view.writes() == ["UpdateService api"]));
 }
 
 #[test]
