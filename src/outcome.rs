@@ -158,6 +158,8 @@ pub enum ScheduleOutcome {
     UpToDate,
     /// It was to stay as it is.
     Stays(UpdateStrategy),
+    /// It was to stay as it is, and runs another revision nevertheless, because it names a family.
+    Follows(UpdateStrategy),
     /// It failed, or the run did; how it went back.
     PutBack {
         /// Why.
@@ -180,7 +182,7 @@ impl ScheduleOutcome {
     /// The outcome's exit code: 0 deployed, 1 failed.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Updated(_) | Self::UpToDate | Self::Stays(_) => 0,
+            Self::Updated(_) | Self::UpToDate | Self::Stays(_) | Self::Follows(_) => 0,
             Self::PutBack { .. } | Self::NotUpdated { .. } | Self::Superseded | Self::NotReached => 1,
         }
     }

@@ -82,7 +82,12 @@ pub enum Remark {
     /// The url gives no answer or shows no version today.
     UrlShowsNoVersion(Url, Answer),
     /// A target of a rule names a family, and no revision of it.
-    NamesNoRevision(TaskDefinitionArn),
+    NamesNoRevision {
+        /// The family.
+        family: TaskDefinitionArn,
+        /// Whether the rule is to stay as it is.
+        stays: bool,
+    },
     /// An image of the version to return to is gone.
     PreviousImageGone(String),
     /// Whether these images exist can't be told, and why.

@@ -45,6 +45,8 @@ pub struct Schedule<'a> {
     pub remarks: Vec<Remark>,
     /// All targets of the rule, as they came.
     targets: Vec<Target>,
+    /// The families that a rule names which stays as it is, with their newest revisions where ECS could tell them.
+    followed: Vec<(TaskDefinitionArn, TaskDefinitionArn)>,
 }
 
 /// One target of a rule that ECS runs a task for.
@@ -211,9 +213,22 @@ pub async fn preflight<'a>(
             ),
         }]);
     }
-    let mut schedule =
-        Schedule { task, region, version, jobs: Vec::new(), remarks: Vec::new(), targets: targets.clone() };
+    let mut schedule = Schedule {
+        task,
+        region,
+        version,
+        jobs: Vec::new(),
+        remarks: Vec::new(),
+        targets: targets.clone(),
+        followed: Vec::new(),
+    };
     if schedule.stays() {
+        for family in running(&targets).into_iter().filter(|named| !named.names_revision()) {
+            let newest =
+                answered(task, async || clients.ecs.newest_of_family_in(&schedule.region, &family).await).await;
+            schedule.followed.extend(newest.ok().map(|newest| (family.clone(), newest.arn)));
+            schedule.remarks.push(Remark::NamesNoRevision { family, stays: true });
+        }
         return Ok(schedule);
     }
     let mut problems = Vec::new();
@@ -234,7 +249,7 @@ pub async fn preflight<'a>(
         let base = newest.as_ref().unwrap_or(&runs);
         let changes = base.changes(version);
         if !names.names_revision() {
-            schedule.remarks.push(Remark::NamesNoRevision(names.clone()));
+            schedule.remarks.push(Remark::NamesNoRevision { family: names.clone(), stays: false });
         }
         if let Some(newest) = &newest {
             schedule.remarks.push(Remark::MadeFromNewest(newest.arn.clone()));
@@ -597,12 +612,20 @@ pub async fn conclude(
     }));
     let resolved: Vec<_> = resolved.await.into_iter().flatten().collect();
     known.extend(resolved.iter().map(|(_, newest)| (newest.arn.clone(), newest.version())));
+    let newest: Vec<_> = resolved.into_iter().map(|(family, newest)| (family, newest.arn)).collect();
+    let is_new = |now: &(TaskDefinitionArn, TaskDefinitionArn)| {
+        schedule.followed.iter().any(|then| then.0 == now.0 && then.1 != now.1)
+    };
+    let outcome = match outcome {
+        ScheduleOutcome::Stays(strategy) if newest.iter().any(is_new) => ScheduleOutcome::Follows(strategy),
+        outcome => outcome,
+    };
     EndedSchedule {
         rule: task.rule.clone(),
         outcome,
         before: schedule.jobs.iter().map(|job| job.runs.arn.clone()).collect(),
         last_look,
-        newest: resolved.into_iter().map(|(family, newest)| (family, newest.arn)).collect(),
+        newest,
         known,
         version: schedule.version.clone(),
         took,

@@ -383,10 +383,12 @@ impl fmt::Display for Remark {
             Self::UrlShowsNoVersion(address, answer) => {
                 write!(formatter, "today {} {answer}; the deploy check needs it to show the version", url(address))
             }
-            Self::NamesNoRevision(family) => write!(
+            Self::NamesNoRevision { family, stays } => write!(
                 formatter,
-                "a target names no revision of {family}, so it runs the newest from the moment that one is registered, \
-                 also for a service and before it is proven; gehen will have it name one"
+                "a target names no revision of {}, so it runs the newest from the moment that one is registered, also \
+                 for a service and before it is proven; {}",
+                excerpt(&family.to_string()),
+                if *stays { "gehen leaves it so, whatever becomes of that one" } else { "gehen will have it name one" }
             ),
             Self::PreviousImageGone(image) => write!(
                 formatter,

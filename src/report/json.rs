@@ -50,7 +50,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
             Remark::MadeFromNewest(_) => "made_from_newest",
             Remark::UnderWay(_) => "under_way",
             Remark::UrlShowsNoVersion(..) => "url_shows_no_version",
-            Remark::NamesNoRevision(_) => "names_no_revision",
+            Remark::NamesNoRevision { .. } => "names_no_revision",
             Remark::PreviousImageGone(_) => "previous_image_gone",
             Remark::ImagesUnknown(..) => "images_unknown",
         },
@@ -116,7 +116,7 @@ pub fn fields(event: &Event<'_>) -> Value {
             Remark::HasCompleted(arn)
             | Remark::Deregistered(arn)
             | Remark::MadeFromNewest(arn)
-            | Remark::NamesNoRevision(arn),
+            | Remark::NamesNoRevision { family: arn, .. },
         ) => {
             json!({"task_definition": arn.0})
         }

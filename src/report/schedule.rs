@@ -149,7 +149,10 @@ impl<'a> Conclusion<'a> {
                 ScheduleOutcome::PutBack { why, .. } | ScheduleOutcome::NotUpdated { why } => Some(why.clone()),
                 ScheduleOutcome::Superseded => Some("somebody else has changed what it runs".to_owned()),
                 ScheduleOutcome::NotReached => Some("the run ended before its turn".to_owned()),
-                ScheduleOutcome::Updated(_) | ScheduleOutcome::UpToDate | ScheduleOutcome::Stays(_) => None,
+                ScheduleOutcome::Updated(_)
+                | ScheduleOutcome::UpToDate
+                | ScheduleOutcome::Stays(_)
+                | ScheduleOutcome::Follows(_) => None,
             },
             by_hand: match &ended.outcome {
                 ScheduleOutcome::PutBack { back: PutBack::Failed(_), .. } => ended.ways_back.clone(),
@@ -163,7 +166,7 @@ impl<'a> Conclusion<'a> {
         match &self.ended.outcome {
             ScheduleOutcome::Updated(_) => "deployed",
             ScheduleOutcome::UpToDate => "up_to_date",
-            ScheduleOutcome::Stays(_) => "left_as_it_is",
+            ScheduleOutcome::Stays(_) | ScheduleOutcome::Follows(_) => "left_as_it_is",
             ScheduleOutcome::PutBack { back, .. } => match back {
                 PutBack::Proven => "rolled_back",
                 PutBack::Requested => "rollback_requested",
@@ -181,7 +184,7 @@ impl<'a> Conclusion<'a> {
     pub fn level(&self) -> Level {
         match self.ended.outcome {
             ScheduleOutcome::Updated(_) | ScheduleOutcome::UpToDate | ScheduleOutcome::Stays(_) => Level::INFO,
-            ScheduleOutcome::NotReached => Level::WARN,
+            ScheduleOutcome::Follows(_) | ScheduleOutcome::NotReached => Level::WARN,
             _ => Level::ERROR,
         }
     }
@@ -217,6 +220,10 @@ fn headline(ended: &EndedSchedule) -> String {
         ScheduleOutcome::Updated(to) => format!("DEPLOYED {version} as {} in {took}", arns(to)),
         ScheduleOutcome::UpToDate => format!("UP TO DATE: it ran {version} already"),
         ScheduleOutcome::Stays(strategy) => format!("NOT TOUCHED, as `updateStrategy: {}` says", name(*strategy)),
+        ScheduleOutcome::Follows(strategy) => format!(
+            "LEFT AS IT IS, as `updateStrategy: {}` says, but its family has got a new revision meanwhile",
+            name(*strategy)
+        ),
         ScheduleOutcome::PutBack { back, .. } => match back {
             PutBack::Proven => format!("ROLLED BACK to {before} in {took}, as was seen"),
             PutBack::Requested => {

@@ -529,6 +529,23 @@ fn a_target_that_follows_a_family_goes_back_also_where_the_run_only_stops() {
 }
 
 #[test]
+fn a_rule_that_stays_and_follows_a_family_is_warned_of_and_what_it_runs_now_is_told() {
+    let ecs = ecs_with_rules([rule("nightly").runs("api").without_revision(), simple("hourly").without_revision()]);
+    ecs.version(NEW, Behaviour::ImageMissing);
+    let rules = [("nightly", "updateStrategy: none"), ("hourly", "updateStrategy: redeploy")];
+    let run = gehen_yml(&ecs, &["api"], &rules).deploy(NEW);
+    run.exits(1).ends("api", "ROLLED BACK");
+    run.says("nightly: warning: a target names no revision of api, so it runs the newest from the moment");
+    run.says("proven; gehen leaves it so, whatever becomes of that one\n");
+    let end = run.end_of("nightly");
+    let now = "LEFT AS IT IS, as `updateStrategy: none` says, but its family has got a new revision meanwhile; now runs \
+               api:2 (ae30000), the newest revision of its family";
+    assert!(end.starts_with(now), "{end}");
+    run.ends("hourly", "NOT TOUCHED, as `updateStrategy: redeploy` says; now runs hourly:1 (01d0000), the newest");
+    assert!(bodies(&ecs, "PutTargets").is_empty());
+}
+
+#[test]
 fn a_newer_revision_that_somebody_registers_meanwhile_is_theirs() {
     let ecs = ecs_with_rules([simple("nightly").without_revision()]);
     let running =
