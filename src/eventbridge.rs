@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     aws::{
-        Aws, Error, convert,
+        Aws, Error, Fate, convert,
         raw::{KeepBody, with_body},
     },
     config::ScheduledTask,
@@ -83,10 +83,10 @@ impl EventBridge {
         Err(Error::unknown(ACTION, "the list has no end"))
     }
 
-    /// PutTargets: puts `targets` whole in the place of those with their ids. After an error some may have been put.
-    pub async fn put(&self, region: &str, task: &ScheduledTask, targets: &[Target]) -> Result<(), Error> {
+    /// PutTargets: puts `targets` whole in the place of those with their ids.
+    pub async fn put(&self, region: &str, task: &ScheduledTask, targets: &[Target]) -> Result<(), NotAllPut> {
         const ACTION: &str = "events:PutTargets";
-        for targets in targets.chunks(TARGETS_AT_ONCE) {
+        for (index, targets) in targets.chunks(TARGETS_AT_ONCE).enumerate() {
             let answer = self
                 .client(region)
                 .put_targets()
@@ -95,13 +95,26 @@ impl EventBridge {
                 .mutate_request(with_body(request(task, targets)))
                 .send()
                 .await
-                .map_err(|error| convert(ACTION, &error))?;
-            if answer.failed_entry_count() > 0 || !answer.failed_entries().is_empty() {
-                return Err(failed(ACTION, answer.failed_entries()));
+                .map_err(|error| convert(ACTION, &error))
+                .map_err(|error| NotAllPut { some: index > 0 || error.fate == Fate::Unknown, error })?;
+            let failures = answer.failed_entries();
+            if answer.failed_entry_count() > 0 || !failures.is_empty() {
+                return Err(NotAllPut {
+                    some: index > 0 || failures.len() < targets.len(),
+                    error: failed(ACTION, failures),
+                });
             }
         }
         Ok(())
     }
+}
+
+/// Why not all targets were put.
+pub struct NotAllPut {
+    /// Why.
+    pub error: Error,
+    /// Whether some may have been put nevertheless.
+    pub some: bool,
 }
 
 /// The body of a PutTargets.
@@ -191,7 +204,7 @@ impl Target {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::{aws::Fate, config::UpdateStrategy};
+    use crate::config::UpdateStrategy;
     use proptest::prelude::*;
 
     fn nightly(event_bus: Option<&str>) -> ScheduledTask {

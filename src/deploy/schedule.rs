@@ -23,7 +23,7 @@ use crate::{
     aws::{Error, Fate},
     config::{ScheduledTask, UpdateStrategy},
     ecs::{ImageChange, TaskDefinition, TaskDefinitionArn},
-    eventbridge::Target,
+    eventbridge::{NotAllPut, Target},
     git_sha::GitSha,
     outcome::{EndedSchedule, ScheduleOutcome},
     poll::{self, Backoff, PACE},
@@ -376,8 +376,8 @@ async fn attempt(
     let sent = send(clients, schedule, &before, &after, PATIENCE).await;
     written.answer = match &sent {
         Ok(()) => Answer::Yes,
-        Err(NotPut::Unclear(_)) => Answer::Awaited,
-        Err(NotPut::Refused(_) | NotPut::Superseded(_)) => Answer::No,
+        Err(NotPut::Unclear(_) | NotPut::Superseded(_)) => Answer::Awaited,
+        Err(NotPut::Refused(_)) => Answer::No,
     };
     let ended = match sent {
         Ok(()) => see(clients, schedule, &before, &after).await,
@@ -432,9 +432,9 @@ fn running(targets: &[Target]) -> Vec<TaskDefinitionArn> {
 
 /// Why targets were not put.
 enum NotPut {
-    /// EventBridge refused them. Some of several may have been put.
+    /// EventBridge refused all of them, whenever it was asked.
     Refused(Error),
-    /// The time for it ran out, and they may have been put.
+    /// It failed, or the time for it ran out, and some or all may have been put.
     Unclear(Error),
     /// Somebody else has changed the rule, which runs this now.
     Superseded(Vec<TaskDefinitionArn>),
@@ -479,12 +479,18 @@ async fn send(
     let Schedule { task, region, .. } = schedule;
     let deadline = Instant::now() + patience;
     let mut backoff = Backoff::default();
+    let mut unclear = false;
     loop {
         let error = match clients.events.put(region, task, after).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.fate == Fate::Refused => return Err(NotPut::Refused(error)),
-            Err(error) => error,
+            Err(NotAllPut { error, some }) => {
+                unclear |= some;
+                error
+            }
         };
+        if error.fate == Fate::Refused {
+            return Err(if unclear { NotPut::Unclear(error) } else { NotPut::Refused(error) });
+        }
         schedule.say(&Event::Stumbled(&excerpt(&error.to_string())));
         let shows_by = Instant::now() + if error.fate == Fate::Unknown { READS_MAY_BE_STALE } else { Duration::ZERO };
         loop {

@@ -367,6 +367,35 @@ fn an_entry_that_fails_takes_everything_back() {
 }
 
 #[test]
+fn what_was_put_before_a_refusal_goes_back_also_where_looks_do_not_show_it_yet() {
+    let lost = || Fault::on("PutTargets").reset_after();
+    let refused = Fault::on("PutTargets").refused("ValidationException", "No.");
+    let one_failed = Fault::on("PutTargets").fails_entry("clean", "AccessDenied", "No role for you.");
+    std::thread::scope(|scope| {
+        for (faults, stale) in [(vec![one_failed], 4), (vec![lost(), refused], 18)] {
+            scope.spawn(move || {
+                let ecs = ecs_with(Settings::fast(), []);
+                ecs.schedule(rule("nightly").task("report", OLD).task("clean", OLD));
+                let before = ecs.targets("nightly");
+                ecs.settings_mut(|settings| settings.stale_reads = Duration::from_secs(stale));
+                for fault in faults {
+                    ecs.fault(fault);
+                }
+                let gehen = gehen_yml(&ecs, &[], &[("nightly", "region: us-east-1")]);
+                let mut running = gehen.start(&["-gitsha", NEW]);
+                if stale > 10 {
+                    running = running.until_it_says("looking whether it happened");
+                    ecs.settings_mut(|settings| settings.stale_reads = Duration::ZERO);
+                }
+                let run = running.wait();
+                run.exits(1).ends("nightly", "ROLLED BACK to report:1 (01d0000) and clean:1 (01d0000) in ");
+                assert_eq!(ecs.targets("nightly"), before, "{}", run.stderr);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_rule_that_cannot_be_changed_takes_what_was_updated_before_it_back() {
     let ecs = ecs_with_rules([simple("first"), simple("second"), simple("third")]);
     let before = ecs.targets("first");

@@ -42,7 +42,7 @@ pub struct Settings {
     pub bake_minute: Duration,
     /// How long each lifecycle stage of such a deployment takes in which there is nothing to wait for.
     pub lifecycle_stage: Duration,
-    /// How long after `CreateService` and `UpdateService` reads still show the state before the write.
+    /// How long after `CreateService`, `UpdateService` and `PutTargets` reads still show the state before the write.
     pub stale_reads: Duration,
     /// Whether an old deployment without running tasks is shown as DRAINING rather than ACTIVE.
     pub draining_status: bool,

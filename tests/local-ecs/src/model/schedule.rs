@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::failure::Failure;
+use super::{At, failure::Failure};
 
 /// The bus that a request means which names none.
 pub(crate) const DEFAULT_BUS: &str = "default";
@@ -22,6 +22,8 @@ pub(crate) struct Rule {
     pub(crate) targets: Vec<Value>,
     /// The service of AWS that made it and alone may change it.
     pub(crate) managed_by: Option<String>,
+    /// The targets that reads show instead, and until when.
+    pub(crate) stale: Option<(At, Vec<Value>)>,
 }
 
 impl Default for Buses {
@@ -57,6 +59,14 @@ impl Buses {
 }
 
 impl Rule {
+    /// The targets that reads show.
+    pub(crate) fn shown(&self, now: At) -> &[Value] {
+        match &self.stale {
+            Some((until, before)) if *until > now => before,
+            _ => &self.targets,
+        }
+    }
+
     /// Adds a target, or puts it whole into the place of the one with its id.
     pub(crate) fn put(&mut self, target: Value) {
         match self.targets.iter_mut().find(|held| held["Id"] == target["Id"]) {

@@ -81,7 +81,8 @@ pub(crate) fn list_targets(account: &mut Account, region: &str, body: &Value) ->
         let wanted = if limit == 0 { "greater than or equal to 1" } else { "less than or equal to 100" };
         return Err(unsatisfied(&limit.to_string(), "limit", &format!("have value {wanted}")));
     }
-    let targets = &account.region(region).buses.rule(bus, name)?.targets;
+    let now = account.now;
+    let targets = account.region(region).buses.rule(bus, name)?.shown(now);
     let start = match parameters::text(body, "NextToken")? {
         None => 0,
         Some(token) => {
@@ -101,6 +102,7 @@ pub(crate) fn list_targets(account: &mut Account, region: &str, body: &Value) ->
 pub(crate) fn put_targets(account: &mut Account, region: &str, body: &Value) -> Answered {
     let (name, bus) = (required(body, "Rule")?, bus(body)?);
     let most = account.settings.targets_per_rule;
+    let (now, stale_reads) = (account.now, account.settings.stale_reads);
     let targets = parameters::values(body, "Targets")?;
     if targets.is_empty() || targets.len() > MOST_ENTRIES {
         let wanted = if targets.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
@@ -116,6 +118,7 @@ pub(crate) fn put_targets(account: &mut Account, region: &str, body: &Value) -> 
         let message = "The requested resource exceeds the maximum number allowed.";
         return Err(Failure::new("LimitExceededException", message));
     }
+    rule.stale = Some((now + stale_reads, rule.shown(now).to_vec()));
     for target in targets {
         rule.put(target);
     }
