@@ -45,8 +45,8 @@ pub use watch::{Counts, LastSeen};
 use self::{
     preflight::preflight,
     rollback::{Place, roll_back},
-    schedule::{ScheduleTurn, put_back},
-    turns::{End, Turn, made_for, take_turns, update_schedules},
+    schedule::{Families, ScheduleTurn, put_back},
+    turns::{End, Turn, made_for, take_turns, unanswered, update_schedules},
 };
 use crate::{
     aws::{Error, Fate},
@@ -154,12 +154,13 @@ pub async fn deploy(
     }
     let (rollbacks, schedules_back) = match end {
         End::RollBack(_) => {
+            let families = Families { unanswered: unanswered(clients, &snapshots, &turns), ..Families::default() };
             let services = roll_all_back(clients, &snapshots, &turns, cancel);
-            join(services, put_all_back(clients, &schedules, &schedule_turns, &[], cancel)).await
+            join(services, put_all_back(clients, &schedules, &schedule_turns, &families, cancel)).await
         }
         End::NoneFurther => {
-            let proven = proven(&turns, &schedule_turns);
-            let back = put_followers_back(clients, &schedules, &schedule_turns, &proven, cancel).await;
+            let families = Families { proven: proven(&turns, &schedule_turns), ..Families::default() };
+            let back = put_followers_back(clients, &schedules, &schedule_turns, &families, cancel).await;
             (turns.iter().map(|_| None).collect(), back)
         }
         End::AllBegun => (turns.iter().map(|_| None).collect(), schedules.iter().map(|_| None).collect()),
@@ -363,16 +364,16 @@ async fn roll_all_back(
     rollbacks
 }
 
-/// As [`roll_all_back`], for the rules of scheduled tasks; what is `proven` may stay.
+/// As [`roll_all_back`], for the rules of scheduled tasks; what is proven of `families` may stay.
 async fn put_all_back(
     clients: &Clients<'_>,
     schedules: &[Schedule<'_>],
     turns: &[ScheduleTurn],
-    proven: &[TaskDefinitionArn],
+    families: &Families,
     cancel: &Cancel,
 ) -> Vec<Option<(PutBack, Duration)>> {
     let backs =
-        schedules.iter().zip(turns).map(|(schedule, turn)| put_one_back(clients, schedule, turn, proven, cancel));
+        schedules.iter().zip(turns).map(|(schedule, turn)| put_one_back(clients, schedule, turn, families, cancel));
     join_all(backs).await
 }
 
@@ -382,11 +383,11 @@ async fn put_followers_back(
     clients: &Clients<'_>,
     schedules: &[Schedule<'_>],
     turns: &[ScheduleTurn],
-    proven: &[TaskDefinitionArn],
+    families: &Families,
     cancel: &Cancel,
 ) -> Vec<Option<(PutBack, Duration)>> {
     let backs = schedules.iter().zip(turns).map(async |(schedule, turn)| match turn.attempt {
-        None => put_one_back(clients, schedule, turn, proven, cancel).await,
+        None => put_one_back(clients, schedule, turn, families, cancel).await,
         Some(_) => None,
     });
     join_all(backs).await
@@ -396,11 +397,11 @@ async fn put_one_back(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
     turn: &ScheduleTurn,
-    proven: &[TaskDefinitionArn],
+    families: &Families,
     cancel: &Cancel,
 ) -> Option<(PutBack, Duration)> {
     let since = Instant::now();
-    let back = put_back(clients, schedule, turn.written.as_ref(), proven, cancel).await?;
+    let back = put_back(clients, schedule, turn.written.as_ref(), families, cancel).await?;
     schedule.tell(RuleEvent::RollbackEnded(&back));
     Some((back, since.elapsed()))
 }

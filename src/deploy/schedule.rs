@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use put_back::{PutBack, put_back};
+pub use put_back::{Families, PutBack, put_back};
 
 use super::{
     Cause, Clients, PATIENCE, answered_telling, explain,
@@ -351,12 +351,15 @@ async fn attempt(
             (None, Some(ready)) => ready.arn.clone(),
             (None, None) => {
                 if !job.names.names_revision() {
-                    *written = Some(Written { after: Vec::new(), answer: Answer::No });
+                    *written = Some(Written { after: Vec::new(), answer: Answer::Awaited });
                 }
                 is_new = true;
                 let registration = job.base().registration(schedule.version);
                 let register = async || clients.ecs.register_in(&schedule.region, &registration).await;
                 let arn = answered(schedule.task, register).await?;
+                if let Some(written) = written {
+                    written.answer = Answer::No;
+                }
                 schedule.say(&Event::Registered { revision: &arn, changes: &job.changes });
                 made.add(&schedule.region, &job.base().arn, schedule.task.containers.as_deref(), arn.clone());
                 arn
@@ -516,6 +519,7 @@ async fn see(
 ) -> Result<(), NotPut> {
     let Schedule { task, region, .. } = schedule;
     let since = Instant::now();
+    let mut is_told = false;
     let mut backoff = Backoff::default();
     let seen = poll::until(since + PATIENCE, async || {
         let seen = clients.events.targets(region, task).await;
@@ -527,7 +531,12 @@ async fn see(
                 ControlFlow::Break(Err(NotPut::Unclear(Error::unknown("events:PutTargets", says))))
             }
             Ok((Standing::Before, _)) => ControlFlow::Continue(PACE / 2),
-            Err(_) => ControlFlow::Continue(backoff.pause()),
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    schedule.say(&Event::TriesAgain { error: &excerpt(&error.to_string()), limit: PATIENCE });
+                }
+                ControlFlow::Continue(backoff.pause())
+            }
         }
     });
     seen.await.unwrap_or_else(|| {

@@ -163,6 +163,16 @@ pub fn made_for(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn
     made
 }
 
+/// The families, with their regions, for which a service that was not updated may have asked to register a revision.
+pub fn unanswered(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn]) -> Vec<(String, String)> {
+    let begun = snapshots.iter().zip(turns).filter(|(snapshot, turn)| {
+        let registers = snapshot.service.update_strategy.makes_revision() && snapshot.ready().is_none();
+        registers && turn.sent.is_none() && matches!(turn.attempt, Some(Attempt::Failed(_) | Attempt::Interrupted(_)))
+    });
+    let family = |snapshot: &Snapshot<'_>| snapshot.base().arn.family().to_owned();
+    begun.map(|(snapshot, _)| (clients.ecs.region(snapshot.service), family(snapshot))).collect()
+}
+
 /// Gives each scheduled task its turn, one after another. The first that fails and a signal end them.
 pub async fn update_schedules(
     clients: &Clients<'_>,

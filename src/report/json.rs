@@ -93,6 +93,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
             RuleEvent::WouldReturn(_) => "would_return",
             RuleEvent::Ended { .. } => "attempt_ended",
             RuleEvent::RollingBack(_) => "rolling_back",
+            RuleEvent::LeavesTarget { .. } => "leaves_target",
             RuleEvent::RollbackEnded(_) => "rollback_ended",
         },
     }
@@ -190,9 +191,11 @@ pub fn fields(event: &Event<'_>) -> Value {
 }
 
 fn fields_of_rule(event: &RuleEvent<'_>) -> Value {
+    let runs = |job: &Job| json!({"task_definition": job.runs.arn.0, "version": job.runs.version()});
     match event {
-        RuleEvent::Runs(schedule) | RuleEvent::WouldReturn(schedule) | RuleEvent::RollingBack(schedule) => {
-            let runs = |job: &Job| json!({"task_definition": job.runs.arn.0, "version": job.runs.version()});
+        RuleEvent::LeavesTarget { id, now } => json!({"target": id, "task_definition": now.map(|now| &now.0)}),
+        RuleEvent::RollingBack(back) => json!({"targets": back.iter().copied().map(runs).collect::<Value>()}),
+        RuleEvent::Runs(schedule) | RuleEvent::WouldReturn(schedule) => {
             json!({"targets": schedule.jobs.iter().map(runs).collect::<Value>()})
         }
         RuleEvent::WouldRun(schedule) => {

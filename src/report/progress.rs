@@ -178,7 +178,7 @@ impl Progress {
                 self.moves_to(deployed.to_owned());
             }
             Event::RollingBack { version, .. } => self.moves_to(excerpt(version)),
-            Event::OfRule(RuleEvent::RollingBack(schedule)) => self.moves_to(schedule::previous(schedule)),
+            Event::OfRule(RuleEvent::RollingBack(back)) => self.moves_to(schedule::runs(back.iter().copied())),
             Event::GoesBackByItself { to, .. } => {
                 let to = to.to_string();
                 let ran = self.ran.as_ref().filter(|(ran, _)| *ran == to).map(|(_, version)| version.clone());

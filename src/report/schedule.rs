@@ -24,7 +24,9 @@ pub enum RuleEvent<'a> {
     /// Its turn has ended.
     Ended { attempt: &'a ScheduleAttempt, took: Duration },
     /// Its rollback is about to be requested.
-    RollingBack(&'a Schedule<'a>),
+    RollingBack(&'a [&'a Job]),
+    /// One of its targets is left alone, because somebody else has changed it.
+    LeavesTarget { id: &'a str, now: Option<&'a TaskDefinitionArn> },
     /// Its rollback has ended.
     RollbackEnded(&'a PutBack),
 }
@@ -36,7 +38,7 @@ impl RuleEvent<'_> {
             Self::Runs(_) | Self::WouldRun(_) | Self::WouldReturn(_) => Some(Phase::Preflight),
             Self::Ended { attempt: ScheduleAttempt::Updated(_), .. } => Some(Phase::Update),
             Self::Ended { .. } => None,
-            Self::RollingBack(_) | Self::RollbackEnded(_) => Some(Phase::Rollback),
+            Self::RollingBack(_) | Self::LeavesTarget { .. } | Self::RollbackEnded(_) => Some(Phase::Rollback),
         }
     }
 
@@ -48,7 +50,7 @@ impl RuleEvent<'_> {
             | Self::WouldReturn(_)
             | Self::Ended { attempt: ScheduleAttempt::Updated(_) | ScheduleAttempt::UpToDate, .. } => Level::INFO,
             Self::Ended { .. } => Level::ERROR,
-            Self::RollingBack(_) => Level::WARN,
+            Self::RollingBack(_) | Self::LeavesTarget { .. } => Level::WARN,
             Self::RollbackEnded(_) => Level::DEBUG,
         }
     }
@@ -64,7 +66,8 @@ impl fmt::Display for RuleEvent<'_> {
             Self::WouldRun(schedule) => write!(formatter, "would run {}", listed(schedule.jobs.iter().map(would))),
             Self::WouldReturn(schedule) => write!(formatter, "a rollback would go to {}", previous(schedule)),
             Self::Ended { attempt, took } => ended(formatter, attempt, &duration(*took)),
-            Self::RollingBack(schedule) => write!(formatter, "rolling back to {}", previous(schedule)),
+            Self::RollingBack(back) => write!(formatter, "rolling back to {}", runs(back.iter().copied())),
+            Self::LeavesTarget { id, now } => write!(formatter, "{}; leaving it alone", changed(id, *now)),
             Self::RollbackEnded(PutBack::Proven) => formatter.write_str("the rollback is proven"),
             Self::RollbackEnded(_) => formatter.write_str("the rollback has ended"),
         }
@@ -73,7 +76,20 @@ impl fmt::Display for RuleEvent<'_> {
 
 /// What a rule has ECS run before the run, with versions.
 pub fn previous(schedule: &Schedule<'_>) -> String {
-    listed(schedule.jobs.iter().map(|job| format!("{} ({})", job.runs.arn, excerpt(&job.runs.version()))))
+    runs(&schedule.jobs)
+}
+
+/// What these targets had ECS run before the run, with versions.
+pub fn runs<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> String {
+    listed(jobs.into_iter().map(|job| format!("{} ({})", job.runs.arn, excerpt(&job.runs.version()))))
+}
+
+/// That somebody has changed a target, which names `now`.
+fn changed(id: &str, now: Option<&TaskDefinitionArn>) -> String {
+    match now {
+        Some(now) => format!("somebody else has target `{}` run {} meanwhile", excerpt(id), excerpt(&now.to_string())),
+        None => format!("somebody else has changed target `{}` meanwhile", excerpt(id)),
+    }
 }
 
 /// What deploying would bring a target to.
@@ -171,7 +187,7 @@ impl<'a> Conclusion<'a> {
                 PutBack::Proven => "rolled_back",
                 PutBack::Requested => "rollback_requested",
                 PutBack::Unchanged => "not_updated",
-                PutBack::Superseded(_) => "superseded",
+                PutBack::Superseded(_) | PutBack::Partly(_) => "superseded",
                 PutBack::Failed(_) => "rollback_failed",
             },
             ScheduleOutcome::NotUpdated { .. } => "not_updated",
@@ -226,6 +242,10 @@ fn headline(ended: &EndedSchedule) -> String {
         ),
         ScheduleOutcome::PutBack { back, .. } => match back {
             PutBack::Proven => format!("ROLLED BACK to {before} in {took}, as was seen"),
+            PutBack::Partly(left) => {
+                let left = listed(left.iter().map(|(id, now)| changed(id, now.as_ref())));
+                format!("ROLLED BACK IN PART in {took}, as was seen: {left}, which was left alone")
+            }
             PutBack::Requested => {
                 format!("ROLLBACK REQUESTED after {took}, not proven: EventBridge took {before} back")
             }

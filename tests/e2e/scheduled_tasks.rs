@@ -485,6 +485,41 @@ fn a_rule_that_somebody_changes_before_its_rollback_is_left_alone() {
 }
 
 #[test]
+fn a_target_that_somebody_changes_is_left_alone_and_the_others_of_its_rule_go_back() {
+    let ecs = ecs_with_rules([rule("first").task("report", OLD).task("clean", OLD), simple("second")]);
+    let refused =
+        Fault::on("PutTargets").about("second").slow(Duration::from_secs(2)).refused("ValidationException", "No.");
+    ecs.fault(refused);
+    let running = gehen_yml(&ecs, &["api"], &[("first", ""), ("second", "")])
+        .start(&["-gitsha", NEW])
+        .until_it_says("first: updated in ");
+    let mut theirs = ecs.targets("first").remove(1);
+    theirs["Input"] = json!("theirs");
+    ecs.call(REGION, "PutTargets", json!({"Rule": "first", "Targets": [theirs]})).expect("the rule can be changed");
+    let run = running.wait();
+    run.exits(1).ends("first", "ROLLED BACK IN PART in ").ends("api", "ROLLED BACK");
+    run.says("first: warning: somebody else has target `clean` run clean:2 meanwhile; leaving it alone\n");
+    run.says("first: warning: rolling back to report:1 (01d0000)\n");
+    assert_eq!(ecs.schedules("first"), ["report:1", "clean:2"]);
+    assert_eq!(ecs.targets("first")[1]["Input"], "theirs");
+}
+
+#[test]
+fn a_registration_that_comes_late_is_waited_for_where_a_rule_follows_its_family() {
+    let ecs = ecs_with(Settings::fast(), [service("api").running(OLD), service("web").running(OLD)]);
+    ecs.schedule(rule("nightly").runs("api").without_revision());
+    ecs.fault(Fault::on("RegisterTaskDefinition").about("api").slow(Duration::from_secs(4)));
+    ecs.fault(Fault::on("RegisterTaskDefinition").about("web").slow(Duration::from_secs(1)).denied());
+    let cluster = ecs.cluster_arn("api");
+    let file = format!(
+        "parallel: 2\nservices:\n  api: {{cluster: {cluster}}}\n  web: {{cluster: {cluster}}}\nscheduledTasks:\n  nightly:\n"
+    );
+    let run = gehen_file(&ecs, &file).deploy(NEW);
+    run.exits(1).ends("web", "NOT UPDATED").ends("nightly", "ROLLED BACK to api:1 (01d0000) in ");
+    assert_eq!(ecs.schedules("nightly"), ["api:1"], "{}", run.stderr);
+}
+
+#[test]
 fn a_rollback_that_fails_says_what_to_type() {
     let ecs = ecs_with_rules([simple("first").with("Input", json!("secret")), simple("second")]);
     ecs.fault(Fault::on("PutTargets").after(1).denied().always());
