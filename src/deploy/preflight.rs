@@ -329,6 +329,10 @@ impl Problem {
     }
 
     fn several_repositories(of: &TaskDefinitionArn, containers: &[(String, String)]) -> Self {
+        let is_tagged = |(_, image): &&(String, String)| Image::parse(image).git_sha().is_some();
+        let tagged: Vec<_> = containers.iter().filter(is_tagged).map(|(name, _)| name.as_str()).collect();
+        let example =
+            if tagged.is_empty() { String::new() } else { format!(", as in `containers: [{}]`", tagged.join(", ")) };
         let containers: Vec<_> = containers.iter().map(|(name, image)| format!("`{name}` ({image})")).collect();
         Self {
             what: format!(
@@ -336,7 +340,7 @@ impl Problem {
                  which get the new tag: {}",
                 containers.join(", ")
             ),
-            hint: Some("name those that do under the key `containers`, as in `containers: [app]`".to_owned()),
+            hint: Some(format!("name those that do under the key `containers`{example}")),
         }
     }
 

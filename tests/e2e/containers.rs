@@ -72,6 +72,20 @@ fn a_sidecar_of_another_repository_without_a_git_sha_is_never_tagged_unasked() {
 }
 
 #[test]
+fn the_hint_names_the_containers_that_are_tagged_with_a_git_sha() {
+    for (containers, hint) in [
+        (
+            &[("web", "web:01d0000"), ("logs", "log-router:stable"), ("jobs", "jobs:01d0000")][..],
+            ", as in `containers: [web, jobs]`",
+        ),
+        (&[("web", "web:latest"), ("logs", "log-router:stable")], ""),
+    ] {
+        let run = gehen_yml_with(&ecs_of(containers), "", &[("api", "")]).deploy(NEW);
+        run.exits(1).says(&format!("hint: name those that do under the key `containers`{hint}\n"));
+    }
+}
+
+#[test]
 fn containers_of_several_repositories_all_tagged_with_git_shas_all_get_the_new_tag() {
     let ecs = ecs_of(&[("app", "api:01d0000"), ("worker", "worker:abcdef1")]);
     gehen_yml_with(&ecs, "", &[("api", "")]).deploy(NEW).exits(0);
