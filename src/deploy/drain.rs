@@ -76,7 +76,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
         }
         let (url, version) = match proof {
             Proof::Url { url, version } if primary.desired > 0 => (url, version),
-            _ => return ControlFlow::Break(Seen::Gone("ECS runs no task of another version".to_owned())),
+            _ => return ControlFlow::Break(Seen::Gone("ECS runs no task of another deployment".to_owned())),
         };
         let (requests, since) = (requests_in_a_row(primary.desired), Instant::now());
         is_in_row.set(true);

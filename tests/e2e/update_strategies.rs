@@ -74,6 +74,7 @@ fn redeploy_starts_a_new_deployment_of_what_is_there() {
     let run = gehen_yml_with(&ecs, "", &[("api", "updateStrategy: redeploy")]).deploy(NEW);
     run.exits(0).ends("api", &format!("DEPLOYED ANEW: {NEW} as api:1 in "));
     run.says("api: api:1 is deployed anew as it is, as `updateStrategy: redeploy` says\n");
+    run.says("drain check passed: ECS runs no task of another deployment");
     assert_eq!(ecs.writes(), ["UpdateService api -> api:1"]);
     assert_ne!(ecs.view(|view| view.deployment_of("api")), before);
 }
