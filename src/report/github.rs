@@ -118,7 +118,12 @@ fn command(name: &str, title: Option<&str>, message: &str) -> String {
 
 /// The summary of the step, in Markdown.
 fn summary(end: &End<'_>, board: &Board) -> String {
-    let mut text = format!("### gehen: {}\n\n", markdown(&format!("{} {}", board.version(), verdict(end))));
+    let subject = format!("gehen {}", board.version());
+    let verdict = match end {
+        End::Planned => "dry run, nothing has been changed".to_owned(),
+        _ => verdict(end),
+    };
+    let mut text = format!("### {}: {}\n\n", markdown(&subject), markdown(&verdict));
     let rows = rows(end, board);
     if !rows.is_empty() {
         text += "| service | outcome | version | what runs now | time | reason |\n|---|---|---|---|---|---|\n";
@@ -146,9 +151,13 @@ fn rows(end: &End<'_>, board: &Board) -> Vec<[String; 6]> {
             };
             board.parts().map(|(about, _)| row(about)).collect()
         }
-        End::Planned | End::Cancelled(_) => {
-            board.parts().map(|(about, _)| untouched(about, version(), String::new())).collect()
+        End::Planned => {
+            let row = |(about, plan): (About<'_>, &[String])| {
+                [cell(about), "dry run".to_owned(), version(), String::new(), String::new(), plan.join("\n")]
+            };
+            board.plans().map(row).collect()
         }
+        End::Cancelled(_) => board.parts().map(|(about, _)| untouched(about, version(), String::new())).collect(),
         End::Abandoned | End::Refused(_) | End::Error(_) => Vec::new(),
     }
 }

@@ -360,10 +360,17 @@ pub fn end(end: &End<'_>, board: &Board, took: Duration) -> Vec<Value> {
     let summary = json!({
         "exit_code": end.exit_code(),
         "seconds": seconds(took),
-        "version": board.version(),
         "services": services,
     });
-    lines.push(object(level, ("", ""), phase, "summary", &verdict(end), with(with(summary, rules), more)));
+    let version = if board.version().is_empty() { json!({}) } else { json!({"version": board.version()}) };
+    lines.push(object(
+        level,
+        ("", ""),
+        phase,
+        "summary",
+        &verdict(end),
+        [version, rules, more].into_iter().fold(summary, with),
+    ));
     lines
 }
 

@@ -34,6 +34,8 @@ struct Progress {
     ran: Option<(String, String)>,
     /// What it is moving to.
     version: String,
+    /// What a dry run says of it: what would be deployed, and where a rollback would go.
+    plan: Vec<String>,
     wait: Option<Wait>,
     /// The tasks that it is moving to, and the others.
     tasks: Option<(Tasks, Tasks)>,
@@ -100,6 +102,12 @@ impl Board {
     pub fn begun(&self) -> impl Iterator<Item = (&str, &(String, String))> {
         let begun = self.services.iter().filter(|(_, progress)| progress.has_begun);
         begun.filter_map(|(name, progress)| Some((name.as_str(), progress.ran.as_ref()?)))
+    }
+
+    /// As [`Self::parts`], and what a dry run said of each.
+    pub fn plans(&self) -> impl Iterator<Item = (About<'_>, &[String])> {
+        let services = self.services.iter().map(|(name, progress)| (About::Service(name), &*progress.plan));
+        services.chain(self.rules.iter().map(|(rule, progress)| (About::ScheduledTask(rule), &*progress.plan)))
     }
 
     /// Takes note of `event`, and gives the phase that it belongs to.
@@ -173,6 +181,9 @@ impl Progress {
         self.phase = if self.goes_back { Phase::Rollback } else { event.phase().unwrap_or(self.phase) };
         match event {
             Event::Runs { running, version, .. } => self.ran = Some((running.to_string(), excerpt(version))),
+            Event::WouldDeploy(_)
+            | Event::WouldReturn(_)
+            | Event::OfRule(RuleEvent::WouldRun(_) | RuleEvent::WouldReturn(_)) => self.plan.push(event.to_string()),
             Event::Begins => {
                 self.has_begun = true;
                 self.moves_to(deployed.to_owned());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::Write as _, time::Duration};
 
-use local_ecs::{Behaviour, Fault, LocalEcs, Settings, image, service};
+use local_ecs::{Behaviour, Fault, LocalEcs, Settings, image, rule, service};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -197,6 +197,7 @@ fn json_is_spoken_from_the_first_mistake_on() {
         let [summary] = &lines[..] else { panic!("{arguments:?}: {run:?}") };
         assert!(summary["message"].as_str().is_some_and(|message| message.contains(said)), "{summary}");
         assert_eq!((&summary["level"], &summary["services"]), (&json!("error"), &json!([])));
+        assert_ne!(summary.get("version"), Some(&json!("")), "what isn't known is left out");
     }
 }
 
@@ -325,12 +326,59 @@ fn github_folds_each_service_and_annotates_the_failure() {
     assert!(!run.stderr.contains("::group::web"), "{}", run.stderr);
 
     let rows: Vec<_> = summary.lines().collect();
-    assert_eq!(rows[..4], ["before", "### gehen: ae30000 1 rolled back, 1 not touched", "", rows[3]], "{summary}");
+    assert_eq!(rows[..4], ["before", "### gehen ae30000: 1 rolled back, 1 not touched", "", rows[3]], "{summary}");
     assert_eq!(rows[3], "| service | outcome | version | what runs now | time | reason |");
     let api = "| api | rolled back | ae30000 | now run 2 tasks of api&#58;1 (01d0000) | ";
     assert!(rows[5].starts_with(api) && rows[5].contains("CannotPullContainerError&#58;"), "{summary}");
     let web = "| web | not touched | ae30000 | now run 2 tasks of web&#58;1 (01d0000) | 0 s | the run ended before its turn |";
     assert_eq!(rows[6], web);
+}
+
+#[test]
+fn github_closes_the_group_of_each_service_that_succeeds() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    let (run, _) = in_github(gehen_yml(&ecs, "", &["api", "web"]), &["-gitsha", NEW]);
+    run.exits(0);
+    let commands: Vec<_> = run.stderr.lines().filter(|line| line.starts_with("::")).collect();
+    assert_eq!(commands, ["::group::api", "::endgroup::", "::group::web", "::endgroup::"], "{}", run.stderr);
+}
+
+#[test]
+fn github_folds_nothing_where_several_services_are_deployed_at_a_time() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD)]);
+    let (run, summary) = in_github(gehen_yml(&ecs, "parallel: 2", &["api", "web"]), &["-gitsha", NEW]);
+    run.exits(0).never_says("\n::");
+    assert!(summary.contains("| web | deployed |"), "{summary}");
+}
+
+#[test]
+fn github_is_warned_of_a_version_that_was_not_drained() {
+    let ecs = local("api");
+    ecs.protect_tasks("api");
+    // Six seconds: long enough to meet a new task behind the url while old ones answer there too.
+    let (run, summary) = in_github(gehen_yml(&ecs, "timeoutMinutes: 0.1", &["api"]), &["-gitsha", NEW]);
+    run.exits(2).says("\n::warning title=gehen%3A api::LIVE, BUT NOT DRAINED").never_says("::error");
+    assert!(summary.contains("\n### gehen ae30000: 1 undetermined\n"), "{summary}");
+}
+
+#[test]
+fn github_gets_the_plan_of_a_dry_run() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(NEW)]);
+    ecs.schedule(rule("nightly").task("report", OLD));
+    let gehen = gehen_yml(&ecs, "scheduledTasks: {nightly: }", &["api", "web"]);
+    let (run, summary) = in_github(gehen, &["-gitsha", NEW, "-dry-run"]);
+    run.exits(0);
+    let rows: Vec<_> = summary.lines().collect();
+    assert_eq!(rows[1], "### gehen ae30000: dry run, nothing has been changed", "{summary}");
+    let api = "| api | dry run | ae30000 |  |  | would deploy a new revision of api&#58;1&#58; ";
+    assert!(
+        rows[5].starts_with(api) && rows[5].ends_with("<br>a rollback would go to api&#58;1 (01d0000) |"),
+        "{summary}"
+    );
+    let web = "| web | dry run | ae30000 |  |  | would deploy web&#58;1, whose images are at this version already<br>";
+    assert!(rows[6].starts_with(web), "{summary}");
+    let nightly = "| nightly (scheduled task) | dry run | ae30000 |  |  | would run a new revision of ";
+    assert!(rows[7].starts_with(nightly) && rows[7].contains("<br>a rollback would go to "), "{summary}");
 }
 
 #[test]
