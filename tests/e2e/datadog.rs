@@ -1,6 +1,6 @@
 //! The events that a Datadog agent gets.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{io::Write as _, net::UdpSocket, time::Duration};
 
 use local_ecs::{Behaviour, Fault, image, service};
 use serde_json::{Value, json};
@@ -192,10 +192,12 @@ fn an_agent_whose_name_is_unknown_is_one_line() {
         let run = gehen.deploy(NEW);
         run.exits(0).ends("api", "DEPLOYED");
         let told = run.stderr.matches("Datadog").count();
-        // A name may still be being looked up when the deploy is over.
+        // A name may still be being looked up when the deploy is over, also one that is none.
         assert!(told == 1 || (told == 0 && host.starts_with('a')), "{}", run.stderr);
         if told == 1 {
             run.says(said);
+        } else {
+            skipped(&format!("an_agent_whose_name_is_unknown_is_one_line: {host:?} was still being looked up"));
         }
     }
 }
@@ -212,11 +214,16 @@ fn an_empty_host_is_none() {
 #[test]
 fn an_agent_may_have_an_address_of_ipv6() {
     // A machine without IPv6 has no such agent.
-    let Ok(agent) = Agent::at("::1") else { return };
+    let Ok(agent) = Agent::at("::1") else { return skipped("an_agent_may_have_an_address_of_ipv6: no ::1 here") };
     for host in ["::1", "[::1]"] {
         let ecs = ecs([service("api").running(OLD)]);
         let gehen = gehen_yml(&ecs, "", &["api"]).with("DD_AGENT_HOST", host);
         gehen.with("DD_DOGSTATSD_PORT", &agent.port()).deploy(NEW).exits(0);
         assert_eq!(agent.titles("api"), DEPLOYED, "{host}");
     }
+}
+
+/// Tells what a test could not see here, past libtest, which keeps what print! writes in a test that passes.
+fn skipped(what: &str) {
+    std::io::stdout().write_all(format!("NOT CHECKED: {what}\n").as_bytes()).expect("stdout takes a line");
 }
