@@ -81,6 +81,9 @@ fn the_gehen_yml_deploys() {
 /// What CI knows the version as.
 const SHA: &str = "ae30000123456789012345678901234567890abc";
 
+/// The checksum beside the archive, as `.ci/release` makes it.
+const CHECKSUM: &str = "releases/gehen-0.1.0-any.tar.gz.sha256";
+
 /// A folder with the README's gehen.yml, and what a job of CI finds in its environment: the archive at `$GEHEN`, programs,
 /// and the version by the names that CI systems give it.
 fn job(ecs: &LocalEcs) -> Gehen {
@@ -89,11 +92,17 @@ fn job(ecs: &LocalEcs) -> Gehen {
         .with_program("pack/gehen-0.1.0-any/gehen", &format!("exec '{}' \"$@\"", env!("CARGO_BIN_EXE_gehen")))
         .with_program("bin/git", &format!("[ \"$*\" = 'rev-parse HEAD' ] && echo {SHA}"))
         // Not every machine that runs the tests has one.
-        .with_program("bin/curl", "[ \"$#\" = 2 ] && [ \"$1\" = -fsSL ] && exec cat \"${2#file://}\"");
-    let archive = gehen.place_of("gehen.tar.gz");
+        .with_program(
+            "bin/curl",
+            r#"case "$1" in -fsSL) cat "${2#file://}" ;; -fsSLO) cp "${2#file://}" . ;; *) exit 2 ;; esac"#,
+        )
+        .with_file("releases/README", "");
+    let archive = gehen.place_of("releases/gehen-0.1.0-any.tar.gz");
     let packed =
         Command::new("tar").args(["-czf", &archive, "-C", &gehen.place_of("pack"), "gehen-0.1.0-any"]).status();
     assert!(packed.expect("tar can be started").success());
+    let sum = Command::new("sha256sum").arg("gehen-0.1.0-any.tar.gz").current_dir(gehen.place_of("releases")).output();
+    let gehen = gehen.with_file(CHECKSUM, sum.expect("sha256sum can be started").stdout);
     let path = format!("{}:{}", gehen.place_of("bin"), std::env::var("PATH").expect("there is a PATH"));
     gehen
         .with("PATH", &path)
@@ -129,6 +138,17 @@ fn each_job_deploys() {
         run.exits(0).ends("api-staging", &format!("DEPLOYED {SHA}"));
         assert_eq!(ecs.runs("api-staging"), SHA, "{script}");
     }
+}
+
+#[test]
+fn an_archive_of_another_checksum_is_not_even_unpacked() {
+    let ecs = ecs([service("api-staging").running(OLD)]);
+    let shell = block("sh", |text| text.starts_with("curl "));
+    let other = format!("{}  gehen-0.1.0-any.tar.gz\n", "0".repeat(64));
+    let job = job(&ecs).with_file("job.sh", shell).with_file(CHECKSUM, other);
+    let run = job.start_by("exec sh job.sh", &[]).wait();
+    run.exits(1).says("did NOT match");
+    assert!(!std::fs::exists(job.place_of("gehen")).unwrap_or(true) && ecs.writes().is_empty());
 }
 
 #[cfg(unix)]
