@@ -56,6 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     report::start(request.log_format);
+    report::deploys(&request.version);
     deploy(&request).unwrap_or_else(|error| match error.downcast_ref() {
         Some(refused) => end(&End::Refused(refused)),
         None => end(&End::Error(&format!("{error:#}"))),

@@ -113,6 +113,11 @@ impl<'a> About<'a> {
     }
 }
 
+/// Takes note of the version that is asked for, so that also a run that never begins names it.
+pub fn deploys(version: &GitSha) {
+    report().board().deploys(version);
+}
+
 /// Says what is to be deployed, and to which services and scheduled tasks, and whether one service after another.
 pub fn begins<'a>(parts: impl Iterator<Item = About<'a>>, version: &GitSha, one_at_a_time: bool) {
     let report = report();

@@ -87,6 +87,11 @@ impl Board {
         }
     }
 
+    /// Takes note of the version that is asked for.
+    pub fn deploys(&mut self, version: &GitSha) {
+        self.version = version.to_string();
+    }
+
     /// The version that is deployed; empty before that is known.
     pub fn version(&self) -> &str {
         &self.version
