@@ -116,10 +116,10 @@ impl Ecs {
         describe(self.client(service), &arn.0).await
     }
 
-    /// As [`Self::task_definition`], in `region`; an ARN that names no revision means the newest that is ACTIVE
-    /// (API_DescribeTaskDefinition).
+    /// As [`Self::task_definition`], in `region`; where `arn` names no revision, the newest of its family that is ACTIVE.
+    /// API_DescribeTaskDefinition takes a family by its name only.
     pub async fn task_definition_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        describe(self.client_in(region), &arn.0).await
+        describe(self.client_in(region), if arn.names_revision() { &arn.0 } else { arn.family() }).await
     }
 
     /// As [`Self::task_definition`], of the newest ACTIVE revision of the family that `arn` belongs to

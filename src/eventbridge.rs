@@ -95,13 +95,13 @@ impl EventBridge {
                 .mutate_request(with_body(request(task, targets)))
                 .send()
                 .await
-                .map_err(|error| convert(ACTION, &error))
+                .map_err(|error| convert(ACTION, &error).without_values())
                 .map_err(|error| NotAllPut { some: index > 0 || error.fate == Fate::Unknown, error })?;
             let failures = answer.failed_entries();
             if answer.failed_entry_count() > 0 || !failures.is_empty() {
                 return Err(NotAllPut {
                     some: index > 0 || failures.len() < targets.len(),
-                    error: failed(ACTION, failures),
+                    error: failed(ACTION, failures).without_values(),
                 });
             }
         }

@@ -50,6 +50,19 @@ impl Error {
         Self { fate: Fate::Deferred, operation, message: message.into() }
     }
 
+    /// The same without the values that AWS repeats from the request ("Value '…' at 'targets' failed to satisfy
+    /// constraint"), which may hold what is passed to tasks.
+    pub fn without_values(self) -> Self {
+        let message = match (self.message.find("Value '"), self.message.rfind("' at '")) {
+            (None, _) => return self,
+            (Some(from), Some(to)) if from < to => {
+                format!("{}a value{}", &self.message[..from], &self.message[to + 1..])
+            }
+            (Some(from), _) => format!("{}a value will not do", &self.message[..from]),
+        };
+        Self { message, ..self }
+    }
+
     /// A request that ECS had no time for.
     #[cfg(test)]
     pub fn throttled(operation: &'static str) -> Self {
@@ -198,6 +211,21 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_the_request_are_not_repeated() {
+        for (message, told) in [
+            ("ValidationException: No.", "ValidationException: No."),
+            (
+                "ValidationException: 2 validation errors detected: Value '[{Input=secret' at 'home}]' at 'targets' failed \
+                 to satisfy constraint: no; Value 'secret' at 'rule' failed to satisfy constraint: no",
+                "ValidationException: 2 validation errors detected: a value at 'rule' failed to satisfy constraint: no",
+            ),
+            ("ValidationException: Value 'secret", "ValidationException: a value will not do"),
+        ] {
+            assert_eq!(Error::refused("events:PutTargets", message).without_values().message, told);
+        }
+    }
 
     #[test]
     fn the_hint_names_the_permission_that_is_missing() {

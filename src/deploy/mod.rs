@@ -258,7 +258,12 @@ async fn look_at_all<'a>(clients: &Clients<'_>, order: &Order<'a>) -> Result<Beg
     }
     for (task, look) in at_rules {
         match look {
-            Ok(schedule) => schedules.push(schedule),
+            Ok(mut schedule) => {
+                if services.is_empty() && schedule.changes() {
+                    schedule.remarks.push(Remark::NothingProvesFirst);
+                }
+                schedules.push(schedule);
+            }
             Err(found) => {
                 problems.extend(found.into_iter().map(|problem| (Subject::ScheduledTask(task.rule.clone()), problem)));
             }

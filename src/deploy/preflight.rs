@@ -88,6 +88,8 @@ pub enum Remark {
         /// Whether the rule is to stay as it is.
         stays: bool,
     },
+    /// No service is part of the run that would prove the version before a rule runs it.
+    NothingProvesFirst,
     /// An image of the version to return to is gone.
     PreviousImageGone(String),
     /// Whether these images exist can't be told, and why.

@@ -109,6 +109,11 @@ impl Schedule<'_> {
         self.to_change().any(|job| !job.names.names_revision())
     }
 
+    /// Whether any of its targets is to change.
+    pub fn changes(&self) -> bool {
+        self.to_change().next().is_some()
+    }
+
     /// The targets that are to change.
     fn to_change(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().filter(|job| !job.is_up_to_date())
@@ -547,7 +552,7 @@ async fn see(
 
 /// The longest that the turns of `schedules` may take one after another, and the longest that one may take to go back.
 pub fn longest(schedules: &[Schedule<'_>]) -> (Duration, Duration) {
-    let changes = |schedule: &&Schedule<'_>| schedule.to_change().next().is_some();
+    let changes = |schedule: &&Schedule<'_>| schedule.changes();
     // Looks, a registration for each target, and then the targets, which are written and seen.
     let forth = schedules.iter().filter(changes).map(|schedule| PATIENCE * (4 + count(schedule.to_change())));
     let back = schedules.iter().filter(changes).map(|_| 3 * PATIENCE).max();

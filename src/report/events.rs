@@ -390,6 +390,9 @@ impl fmt::Display for Remark {
                 excerpt(&family.to_string()),
                 if *stays { "gehen leaves it so, whatever becomes of that one" } else { "gehen will have it name one" }
             ),
+            Self::NothingProvesFirst => {
+                formatter.write_str("no service of this run proves the version first: the rule gets it unproven")
+            }
             Self::PreviousImageGone(image) => write!(
                 formatter,
                 "image {} is gone from ECR: if this run fails, no task of the version to return to can start",

@@ -51,6 +51,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
             Remark::UnderWay(_) => "under_way",
             Remark::UrlShowsNoVersion(..) => "url_shows_no_version",
             Remark::NamesNoRevision { .. } => "names_no_revision",
+            Remark::NothingProvesFirst => "nothing_proves_first",
             Remark::PreviousImageGone(_) => "previous_image_gone",
             Remark::ImagesUnknown(..) => "images_unknown",
         },
@@ -106,7 +107,12 @@ pub fn fields(event: &Event<'_>) -> Value {
         | Event::AtStage { .. }
         | Event::AwaitsCompleted(_)
         | Event::RollbackEnded(_)
-        | Event::Remark(Remark::NothingToReturnTo(_) | Remark::PreviousImageGone(_) | Remark::ImagesUnknown(..)) => {
+        | Event::Remark(
+            Remark::NothingProvesFirst
+            | Remark::NothingToReturnTo(_)
+            | Remark::PreviousImageGone(_)
+            | Remark::ImagesUnknown(..),
+        ) => {
             json!({})
         }
         Event::Runs { running, version, .. } => json!({"task_definition": running.0, "version": version}),

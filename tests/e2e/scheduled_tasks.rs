@@ -78,7 +78,7 @@ fn a_rule_follows_once_the_services_are_proven_and_keeps_everything_else() {
         .target(queue)]);
     let before = ecs.targets("nightly");
     let run = gehen_yml(&ecs, &["api"], &[("nightly", "")]).deploy(NEW);
-    run.exits(0).ends("api", &format!("DEPLOYED {NEW} as api:2"));
+    run.exits(0).ends("api", &format!("DEPLOYED {NEW} as api:2")).never_says("proves the version first");
     run.says("nightly: runs nightly:1 (01d0000)\n").says("nightly: registered nightly:2: ");
     run.says("s: runs nightly:2 from now on; what runs already is left alone");
     let end = run.end_of("nightly");
@@ -522,8 +522,13 @@ fn a_registration_that_comes_late_is_waited_for_where_a_rule_follows_its_family(
 #[test]
 fn a_rollback_that_fails_says_what_to_type() {
     let ecs = ecs_with_rules([simple("first").with("Input", json!("secret")), simple("second")]);
+    let echo = "1 validation error detected: Value '[{Input=secret}]' at 'targets' failed to satisfy constraint: no";
+    ecs.fault(Fault::on("PutTargets").after(1).refused("ValidationException", echo));
     ecs.fault(Fault::on("PutTargets").after(1).denied().always());
     let run = gehen_yml(&ecs, &["api"], &[("first", ""), ("second", "")]).deploy(NEW);
+    run.says(
+        "second: why: events:PutTargets: ValidationException: 1 validation error detected: a value at 'targets' failed",
+    );
     run.exits(1).ends("first", "FAILED after ").ends("api", "ROLLED BACK");
     run.says(", AND THE ROLLBACK to first:1 (01d0000) FAILED TOO: events:PutTargets: AccessDeniedException");
     run.says("; now runs first:2 (ae30000)\n").never_says("secret");
@@ -642,6 +647,7 @@ fn a_rule_can_be_deployed_alone_and_is_left_out_where_it_is_not_named() {
     let gehen = gehen_yml(&ecs, &["api"], &[("nightly", "")]);
     let run = gehen.run(&["-gitsha", NEW, "-only", "nightly"]);
     run.exits(0).never_says("api: ");
+    run.says("nightly: warning: no service of this run proves the version first: the rule gets it unproven\n");
     assert_eq!(ecs.writes(), ["RegisterTaskDefinition nightly", "PutTargets nightly -> nightly:2"]);
     gehen.run(&["-gitsha", NEW, "-only", "api"]).exits(0).never_says("nightly: ");
 }
