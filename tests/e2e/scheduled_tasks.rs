@@ -510,6 +510,7 @@ fn a_registration_that_comes_late_is_waited_for_where_a_rule_follows_its_family(
     ecs.schedule(rule("nightly").runs("api").without_revision());
     ecs.fault(Fault::on("RegisterTaskDefinition").about("api").slow(Duration::from_secs(4)));
     ecs.fault(Fault::on("RegisterTaskDefinition").about("web").slow(Duration::from_secs(1)).denied());
+    ecs.fault(Fault::on("ListTargetsByRule").after(1).server_error());
     let cluster = ecs.cluster_arn("api");
     let file = format!(
         "parallel: 2\nservices:\n  api: {{cluster: {cluster}}}\n  web: {{cluster: {cluster}}}\nscheduledTasks:\n  nightly:\n"
@@ -517,6 +518,7 @@ fn a_registration_that_comes_late_is_waited_for_where_a_rule_follows_its_family(
     let run = gehen_file(&ecs, &file).deploy(NEW);
     run.exits(1).ends("web", "NOT UPDATED").ends("nightly", "ROLLED BACK to api:1 (01d0000) in ");
     assert_eq!(ecs.schedules("nightly"), ["api:1"], "{}", run.stderr);
+    run.says("nightly: warning: events:ListTargetsByRule: ").says("; trying again for up to 1 min\n");
 }
 
 #[test]
@@ -554,6 +556,8 @@ fn a_target_that_names_no_revision_gets_one_and_goes_back_to_what_it_ran() {
     let run = gehen_yml(&ecs, &["api"], &[("nightly", "")]).deploy(NEW);
     run.exits(0).ends("nightly", &format!("DEPLOYED {NEW} as nightly:2"));
     run.says("nightly: warning: a target names no revision of nightly, so it runs the newest from the moment");
+    let is_odd = |body: &Value| body["taskDefinition"].as_str().is_some_and(|asked| asked.ends_with("/nightly"));
+    assert!(!bodies(&ecs, "DescribeTaskDefinition").iter().any(is_odd), "a family goes by its name");
     assert_eq!(ecs.schedules("nightly"), ["nightly:2"]);
 
     // The newest revision of the family is the one that is taken back.
