@@ -448,7 +448,9 @@ mod on_a_terminal {
     /// Whether `line` is whole: a line of the log, or one of the last ones.
     fn is_whole(line: &str) -> bool {
         line.starts_with("20")
-            || ["ROLL", "why:", "DEPLOYED"].iter().any(|end| line.starts_with(&format!("api: {end}")))
+            || ["ROLL", "why:", "DEPLOYED", "NOT KNOWN: before this run it ran api:1 (01d0000)"]
+                .iter()
+                .any(|end| line.starts_with(&format!("api: {end}")))
     }
 
     /// The live line, if the last row of the screen is one, no other row is, and it doesn't show the first second: it must
