@@ -508,8 +508,8 @@ fn a_target_that_somebody_changes_is_left_alone_and_the_others_of_its_rule_go_ba
 fn a_registration_that_comes_late_is_waited_for_where_a_rule_follows_its_family() {
     let ecs = ecs_with(Settings::fast(), [service("api").running(OLD), service("web").running(OLD)]);
     ecs.schedule(rule("nightly").runs("api").without_revision());
-    ecs.fault(Fault::on("RegisterTaskDefinition").about("api").slow(Duration::from_secs(4)));
-    ecs.fault(Fault::on("RegisterTaskDefinition").about("web").slow(Duration::from_secs(1)).denied());
+    ecs.fault(Fault::on("RegisterTaskDefinition").about("api").slow(Duration::from_secs(7)));
+    ecs.fault(Fault::on("RegisterTaskDefinition").about("web").slow(Duration::from_secs(3)).denied());
     ecs.fault(Fault::on("ListTargetsByRule").after(1).server_error());
     let cluster = ecs.cluster_arn("api");
     let file = format!(
