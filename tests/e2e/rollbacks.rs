@@ -156,13 +156,11 @@ fn rolls_back_when_the_new_tasks_crash_after_they_were_live() {
 #[test]
 fn when_a_service_fails_the_ones_before_it_go_back_and_the_ones_after_it_are_not_touched() {
     // The new version fails container health checks, and api has none.
-    let ecs = ecs([
-        service("api").running(OLD).without_health_check(),
-        service("web").running(OLD),
-        service("worker").running(OLD),
-    ]);
+    let settings = Settings { healthy_after: Duration::from_secs(3), ..Settings::fast() };
+    let services = [service("api").without_health_check(), service("web"), service("worker")];
+    let ecs = ecs_with(settings, services.map(|service| service.running(OLD)));
     ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
-    let run = gehen_yml(&ecs, SHORT, &["api", "web", "worker"]).deploy(NEW);
+    let run = gehen_yml(&ecs, AMPLE, &["api", "web", "worker"]).deploy(NEW);
     run.exits(1)
         .ends("api", &format!("ROLLED BACK to api:1 ({OLD})"))
         .ends("web", &format!("ROLLED BACK to web:1 ({OLD})"))
@@ -184,7 +182,7 @@ fn when_a_service_fails_the_ones_before_it_go_back_and_the_ones_after_it_are_not
     assert_eq!(rollbacks, ["UpdateService api -> api:1", "UpdateService web -> web:1"]);
     let back: Vec<_> = run.stderr.lines().skip_while(|line| !line.contains(": updated back to ")).collect();
     let second = back.iter().rposition(|line| line.contains(": updated back to "));
-    let proven = back.iter().position(|line| line.contains("check passed"));
+    let proven = back.iter().position(|line| line.contains("drain check passed"));
     assert!(second < proven, "the second waited for the first: {}", run.stderr);
     for name in ["api", "web", "worker"] {
         assert_eq!(ecs.runs(name), OLD);
