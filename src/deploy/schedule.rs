@@ -618,13 +618,22 @@ pub async fn conclude(
         let ours = written.after.iter().filter_map(Target::task_definition);
         known.extend(ours.map(|ours| (ours, schedule.version.to_string())));
     }
+    let after = turn.written.as_ref().map(|written| written.after.clone()).unwrap_or_default();
     let outcome = outcome(schedule, turn, back, ended);
     let last_look = timeout(patience, poll::answered(patience, async || clients.events.targets(region, task).await));
     let last_look = match last_look.await {
-        Ok(Ok(targets)) => Ok(running(&targets)),
+        Ok(Ok(targets)) => Ok(targets),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("EventBridge gave no answer within {} s", patience.as_secs_f64())),
     };
+    // What somebody else has changed is not ours to put back, by hand either.
+    let is_ours = |job: &&Job| {
+        let ours = after.iter().filter(|put| put.id() == job.target.id()).chain([&job.target]);
+        let ours: Vec<_> = ours.cloned().chain([job.back()]).collect();
+        last_look.as_ref().map_or(true, |seen| ours.iter().any(|ours| seen.contains(ours)))
+    };
+    let ways_back = schedule.to_change().filter(is_ours).map(|job| way_back(schedule, job)).collect();
+    let last_look = last_look.map(|seen| running(&seen));
     let followed = last_look.iter().flatten().filter(|named| !named.names_revision());
     let resolved = join_all(followed.map(async |family| {
         let newest = timeout(patience, clients.ecs.newest_of_family_in(region, family)).await;
@@ -649,7 +658,7 @@ pub async fn conclude(
         known,
         version: schedule.version.clone(),
         took,
-        ways_back: schedule.to_change().map(|job| way_back(schedule, job)).collect(),
+        ways_back,
     }
 }
 

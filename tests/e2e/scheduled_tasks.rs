@@ -485,6 +485,27 @@ fn a_rule_that_somebody_changes_before_its_rollback_is_left_alone() {
 }
 
 #[test]
+fn the_command_to_type_spares_a_target_that_somebody_changed() {
+    let ecs = ecs_with_rules([rule("first").task("report", OLD).task("clean", OLD), simple("second")]);
+    let refused = |rule: &str| {
+        let late = Fault::on("PutTargets").about(rule).slow(Duration::from_secs(2));
+        late.refused("ValidationException", "No.").always()
+    };
+    ecs.fault(refused("second"));
+    let running = gehen_yml(&ecs, &["api"], &[("first", ""), ("second", "")])
+        .start(&["-gitsha", NEW])
+        .until_it_says("first: updated in ");
+    let theirs = ecs.targets("first");
+    let (kept, mut changed) = (theirs[0].clone(), theirs[1].clone());
+    changed["Input"] = json!("theirs");
+    ecs.call(REGION, "PutTargets", json!({"Rule": "first", "Targets": [changed]})).expect("the rule can be changed");
+    ecs.fault(refused("first"));
+    let run = running.wait();
+    let id = |target: &Value| format!("Targets[?Id=={}]", target["Id"].to_string().replace('"', "'"));
+    run.exits(1).says(&id(&kept)).never_says(&id(&changed));
+}
+
+#[test]
 fn a_target_that_somebody_changes_is_left_alone_and_the_others_of_its_rule_go_back() {
     let ecs = ecs_with_rules([rule("first").task("report", OLD).task("clean", OLD), simple("second")]);
     let refused =
