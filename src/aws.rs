@@ -38,8 +38,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for credentials only to learn when they end.
 const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The usual AWS settings: credentials, profile, region and endpoints, from where the aws CLI takes them; and the role that
-/// gehen.yml names, if it does, whose credentials then take the place of the caller's.
+/// The usual AWS settings: credentials, profile, region and endpoints, from where the aws CLI takes them; and the role
+/// that gehen.yml names, if it does, whose credentials then take the place of the caller's.
 pub struct Aws {
     settings: SdkConfig,
     caller: Option<SharedCredentialsProvider>,
@@ -47,9 +47,9 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads the settings for deploying `version` as `config` says, as its role if there is one. Asks for nothing that this
-    /// doesn't need, and for nothing of AWS: otherwise the SDK would look for a region that nobody needs, as far as EC2's
-    /// metadata service.
+    /// Reads the settings for deploying `version` as `config` says, as its role if there is one. Asks for nothing that
+    /// this doesn't need, and for nothing of AWS: otherwise the SDK would look for a region that nobody needs, as far
+    /// as EC2's metadata service.
     pub async fn load(config: &Config, version: &GitSha) -> Self {
         let Config { services, scheduled_tasks: tasks, common_region, role, .. } = config;
         let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client());

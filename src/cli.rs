@@ -19,7 +19,8 @@ use crate::{config, git_sha::GitSha, text::excerpt};
 pub enum Command {
     /// Deploy, or say what deploying would do.
     Deploy(Request),
-    /// Print this text to stdout: the help, gehen's own version, the schema of gehen.yml, or a file that belongs to an installation.
+    /// Print this text to stdout: the help, gehen's own version, the schema of gehen.yml, or a file that belongs to an
+    /// installation.
     Print(String),
 }
 
@@ -209,7 +210,8 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The definition as the texts that are made of it show it: a flag that may be switched off with `=false` is just a flag.
+/// The definition as the texts that are made of it show it: a flag that may be switched off with `=false` is just a
+/// flag.
 fn as_shown(definition: clap::Command) -> clap::Command {
     definition.mut_args(|flag| match flag.get_num_args() {
         Some(count) if count.min_values() == 0 => {
@@ -221,7 +223,8 @@ fn as_shown(definition: clap::Command) -> clap::Command {
     })
 }
 
-/// A text that clap made, with the flags spelled as the user types them. Nothing else in it has two dashes before a letter.
+/// A text that clap made, with the flags spelled as the user types them. Nothing else in it has two dashes before a
+/// letter.
 fn single_dashed(text: &str) -> String {
     let mut parts = text.split("--");
     let mut spelled = parts.next().unwrap_or_default().to_owned();

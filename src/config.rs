@@ -27,7 +27,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The scheduled tasks in the order of the file. There is at least one of these or one service.
     pub scheduled_tasks: Vec<ScheduledTask>,
-    /// The region of the services of the file, where each names one and all the same; also of those that `-only` leaves out.
+    /// The region of the services of the file, where each names one and all the same; also of those that `-only` leaves
+    /// out.
     pub common_region: Option<String>,
     /// The ARN of the IAM role to assume for every request to AWS.
     pub role: Option<String>,
@@ -36,8 +37,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// What of this `names` ask for, each the name of a service, of a scheduled task's rule or of both; without names all.
-    /// A name that isn't in the file is an error.
+    /// What of this `names` ask for, each the name of a service, of a scheduled task's rule or of both; without names
+    /// all. A name that isn't in the file is an error.
     pub fn only(mut self, names: &[String]) -> anyhow::Result<Self> {
         if names.is_empty() {
             return Ok(self);

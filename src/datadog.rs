@@ -22,16 +22,17 @@ use crate::{
 
 /// Where an agent listens by default.
 pub const PORT: u16 = 8125;
-/// How long the end of a run waits for events that have not been sent. Those before the last were sent while it went on.
+/// How long the end of a run waits for events that have not been sent. Those before the last were sent while it went
+/// on.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Most characters of a tag (Datadog documentation, "Getting Started with Tags").
 const LONGEST_TAG: usize = 200;
-/// Most bytes that the tags of one event take together: what an agent reads at once by default (`dogstatsd_buffer_size`,
-/// 8192), with room for the title, the text and the tags that the library adds.
+/// Most bytes that the tags of one event take together: what an agent reads at once by default
+/// (`dogstatsd_buffer_size`, 8192), with room for the title, the text and the tags that the library adds.
 const MOST_TAGS: usize = 7000;
 
-/// Tells a Datadog agent by UDP what becomes of the services of one run. Nothing that it meets holds up or fails the run:
-/// a thread of its own looks up the agent's name and sends.
+/// Tells a Datadog agent by UDP what becomes of the services of one run. Nothing that it meets holds up or fails the
+/// run: a thread of its own looks up the agent's name and sends.
 pub struct Datadog {
     version: GitSha,
     services: Mutex<HashMap<String, Told>>,
@@ -135,7 +136,8 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     first.copied().ok_or_else(|| io::Error::other("the name has no address"))
 }
 
-/// Sends to `address` what it is asked to, until nobody is left to ask. The error is the first; what can't be sent is lost.
+/// Sends to `address` what it is asked to, until nobody is left to ask. The error is the first; what can't be sent is
+/// lost.
 fn send(address: SocketAddr, messages: mpsc::Receiver<Message>) -> io::Result<()> {
     let own: SocketAddr =
         if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
@@ -192,8 +194,8 @@ fn words(stage: Stage, step: Step, service: &str, version: &GitSha) -> (&'static
     }
 }
 
-/// Docker labels as tags, `label:value`. What ends a tag, a field or an event in the protocol becomes `_`; what is longer
-/// than Datadog takes is cut, and what the agent would not read is left out.
+/// Docker labels as tags, `label:value`. What ends a tag, a field or an event in the protocol becomes `_`; what is
+/// longer than Datadog takes is cut, and what the agent would not read is left out.
 fn tags<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let ends_something = |character: char| character.is_control() || matches!(character, ',' | '|');
     let tag = |(label, value): (&str, &str)| -> String {

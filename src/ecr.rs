@@ -131,7 +131,8 @@ async fn find(client: &Client, repository: Repository<'_>, image: &Image<'_>) ->
     })
 }
 
-/// DescribePullThroughCacheRules: whether ECR fetches what the repository lacks from another registry, when it is pulled.
+/// DescribePullThroughCacheRules: whether ECR fetches what the repository lacks from another registry, when it is
+/// pulled.
 async fn is_fetched_from_elsewhere(client: &Client, repository: Repository<'_>) -> Result<bool, Error> {
     let mut pages = client.describe_pull_through_cache_rules().registry_id(repository.account).into_paginator().send();
     while let Some(page) = pages.next().await {

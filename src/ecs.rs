@@ -1,5 +1,5 @@
-//! The only module that names the SDK of Amazon ECS: one method per ECS operation that gehen uses, and gehen's own types out of
-//! its answers. It decides nothing and repeats nothing.
+//! The only module that names the SDK of Amazon ECS: one method per ECS operation that gehen uses, and gehen's own
+//! types out of its answers. It decides nothing and repeats nothing.
 
 mod answers;
 mod definition;
@@ -29,8 +29,8 @@ use crate::{
 
 /// The most tasks that DescribeTasks takes (API_DescribeTasks), and the most that a page of ListTasks holds.
 const TASKS_AT_ONCE: usize = 100;
-/// The most pages that one listing may have: more tasks than a service can have (5,000, Amazon ECS service quotas), with
-/// room for as many that have stopped.
+/// The most pages that one listing may have: more tasks than a service can have (5,000, Amazon ECS service quotas),
+/// with room for as many that have stopped.
 const MOST_PAGES: usize = 100;
 
 /// Clients for the regions of all services, on one set of credentials and one pool of connections.
@@ -39,8 +39,8 @@ pub struct Ecs {
 }
 
 impl Ecs {
-    /// Prepares a client for each region that `services` name, and for each of `regions`. Errors: a bare cluster name where
-    /// the AWS settings give no region.
+    /// Prepares a client for each region that `services` name, and for each of `regions`. Errors: a bare cluster name
+    /// where the AWS settings give no region.
     pub fn connect<'a>(
         aws: &Aws,
         services: &[Service],
@@ -116,8 +116,8 @@ impl Ecs {
         describe(self.client(service), &arn.0).await
     }
 
-    /// As [`Self::task_definition`], in `region`; where `arn` names no revision, the newest of its family that is ACTIVE.
-    /// API_DescribeTaskDefinition takes a family by its name only.
+    /// As [`Self::task_definition`], in `region`; where `arn` names no revision, the newest of its family that is
+    /// ACTIVE. API_DescribeTaskDefinition takes a family by its name only.
     pub async fn task_definition_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
         describe(self.client_in(region), if arn.names_revision() { &arn.0 } else { arn.family() }).await
     }

@@ -1,5 +1,5 @@
-//! The only module that names the SDK of Amazon EventBridge: the targets of a rule, as they travel. It decides nothing and
-//! repeats nothing.
+//! The only module that names the SDK of Amazon EventBridge: the targets of a rule, as they travel. It decides nothing
+//! and repeats nothing.
 
 use std::collections::HashMap;
 

@@ -109,8 +109,8 @@ impl Ping {
         self.get(url, header, limit).await
     }
 
-    /// Requests `url` once, following redirects and asking caches to stay out of it, and takes the version from `header`.
-    /// `limit` is how long it may take, redirects and body included.
+    /// Requests `url` once, following redirects and asking caches to stay out of it, and takes the version from
+    /// `header`. `limit` is how long it may take, redirects and body included.
     pub async fn get(&self, url: &Url, header: &HeaderName, limit: Duration) -> Answer {
         let request = self.client.get(url.clone()).header(header::CACHE_CONTROL, "no-cache").timeout(limit);
         let (sent, redirected_to) = REDIRECTED_TO

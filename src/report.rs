@@ -287,8 +287,8 @@ pub fn last_words(AllEnded { services, schedules }: &AllEnded) -> Vec<LastWords<
     services.chain(schedules).collect()
 }
 
-/// The last lines for people: one per service and scheduled task of how it ended, what runs now and how long it took, with the reason and
-/// the way out below where it failed.
+/// The last lines for people: one per service and scheduled task of how it ended, what runs now and how long it took,
+/// with the reason and the way out below where it failed.
 fn last_lines(end: &End<'_>) -> Vec<String> {
     match end {
         End::All(ended) => {

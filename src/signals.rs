@@ -13,8 +13,8 @@ use tokio::{
 const ENDING: [(&str, SignalKind); 3] =
     [("SIGINT", SignalKind::interrupt()), ("SIGTERM", SignalKind::terminate()), ("SIGHUP", SignalKind::hangup())];
 
-/// A terminal sends Ctrl-C to a whole group of processes, and some of them pass it on: what comes so soon after the first
-/// is the same.
+/// A terminal sends Ctrl-C to a whole group of processes, and some of them pass it on: what comes so soon after the
+/// first is the same.
 const SAME_CTRL_C: Duration = Duration::from_millis(500);
 
 /// Knows whether a signal has asked for the end of the run.
@@ -47,8 +47,8 @@ impl Cancel {
     }
 }
 
-/// Listens for signals from now on. A signal that was ignored when gehen was started (as `nohup` does with SIGHUP) stays
-/// ignored.
+/// Listens for signals from now on. A signal that was ignored when gehen was started (as `nohup` does with SIGHUP)
+/// stays ignored.
 pub struct Listener {
     signals: Vec<(&'static str, Signal)>,
     orphaned: bool,
@@ -107,8 +107,8 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Asks Linux for a SIGTERM when the parent dies: a CI system that kills the shell of a step would otherwise leave gehen
-/// running unseen. Gives whether the parent had died already, in which case no signal would come.
+/// Asks Linux for a SIGTERM when the parent dies: a CI system that kills the shell of a step would otherwise leave
+/// gehen running unseen. Gives whether the parent had died already, in which case no signal would come.
 #[cfg(target_os = "linux")]
 fn follow_parent() -> bool {
     let parent = rustix::process::getppid();

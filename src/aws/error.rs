@@ -12,8 +12,8 @@ use crate::text::excerpt;
 /// What assuming a role goes by.
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 
-/// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action, such
-/// as `ecr:BatchGetImage`.
+/// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action,
+/// such as `ecr:BatchGetImage`.
 #[derive(Debug)]
 pub struct Error {
     /// What may be assumed of the request.
@@ -27,8 +27,8 @@ pub struct Error {
 pub enum Fate {
     /// ECS said no, or the request could not even be made: repeating it is no use.
     Refused,
-    /// ECS had no time for it (ThrottlingException), or credentials could not be had at the moment: nothing happened, and
-    /// it may be repeated.
+    /// ECS had no time for it (ThrottlingException), or credentials could not be had at the moment: nothing happened,
+    /// and it may be repeated.
     Deferred,
     /// No answer, or a server's error: it may have happened, and may be repeated once that is clear.
     Unknown,
@@ -140,7 +140,8 @@ where
         }
         // "Too many requests were made at the same time", says EventBridge (API_PutTargets).
         SdkError::ServiceError(_) if code == "ConcurrentModificationException" => Fate::Deferred,
-        // How ECS throttles registrations of one family that come at the same time (API_RegisterTaskDefinition's errors).
+        // How ECS throttles registrations of one family that come at the same time (API_RegisterTaskDefinition's
+        // errors).
         SdkError::ServiceError(_) if error.message().unwrap_or_default().contains("Too many concurrent attempts") => {
             Fate::Deferred
         }

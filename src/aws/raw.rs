@@ -1,5 +1,5 @@
-//! Bodies as they travel: answers kept as they came, and requests sent as they are, so that no field is lost that the SDK
-//! doesn't know.
+//! Bodies as they travel: answers kept as they came, and requests sent as they are, so that no field is lost that the
+//! SDK doesn't know.
 
 use std::sync::{Arc, Mutex};
 

@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How many digits of the version a session's name shows.
 const DIGITS: usize = 7;
 
-/// A source of credentials, each a session of the role. The SDK keeps a session until 5 to 10 seconds before it ends, and
-/// then asks for another; the credentials of the caller are looked up anew for each.
+/// A source of credentials, each a session of the role. The SDK keeps a session until 5 to 10 seconds before it ends,
+/// and then asks for another; the credentials of the caller are looked up anew for each.
 #[derive(Debug)]
 pub struct Role {
     arn: String,
@@ -43,8 +43,8 @@ impl Role {
         Self { arn: arn.to_owned(), sessions, caller, first: Mutex::default(), first_ends: OnceLock::new() }
     }
 
-    /// Assumes the role for the first time, trying for a minute while STS stumbles. The error names the role and the caller,
-    /// and says the way out.
+    /// Assumes the role for the first time, trying for a minute while STS stumbles. The error names the role and the
+    /// caller, and says the way out.
     pub async fn assume(&self) -> anyhow::Result<()> {
         if self.caller.region().is_none() {
             return Err(anyhow!(

@@ -97,9 +97,9 @@ keys! {
         /// Bounds each check of each service, in minutes; fractions are fine. Default: 5
         timeout_minutes: Parsed<Minutes>,
 
-        /// What is deployed. current: a new revision of the one that runs. latest: a new revision of the family's newest
-        /// one. redeploy: what is there, in a new deployment. none: nothing is changed, only the checks are made.
-        /// Default: current
+        /// What is deployed. current: a new revision of the one that runs. latest: a new revision of the family's
+        /// newest one. redeploy: what is there, in a new deployment. none: nothing is changed, only the checks are
+        /// made. Default: current
         update_strategy: Parsed<UpdateStrategy>,
 
         /// How many services may be deployed at the same time. Default: 1

@@ -39,9 +39,9 @@ pub enum Attempt {
     Interrupted(Cause),
 }
 
-/// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through the
-/// checks. `sent` tells, at any moment and even if this future is dropped, what there is to undo; `snapshot` learns what has
-/// completed since preflight.
+/// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through
+/// the checks. `sent` tells, at any moment and even if this future is dropped, what there is to undo; `snapshot` learns
+/// what has completed since preflight.
 pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &mut Option<Sent>) -> Attempt {
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);

@@ -137,7 +137,8 @@ async fn still_agrees(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: 
 /// Whether ECS's counts say that only our deployment's tasks, those of the PRIMARY, can be reached.
 ///
 /// While ECS counts failed tasks, those that run now may be on their way to crash (failedTasks falls back to 0 when one
-/// runs, API_Deployment). Where the counts alone don't prove it, ECS must say COMPLETED, if it says at all how far it is.
+/// runs, API_Deployment). Where the counts alone don't prove it, ECS must say COMPLETED, if it says at all how far it
+/// is.
 fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> bool {
     let ours = &look.primary;
     let begun = ours.desired > 0 || look.desired == 0;
@@ -151,10 +152,10 @@ fn counts_agree(look: &Look, relieves_all: bool, proof: &Proof, old: Old) -> boo
 
 /// Why ECS's COMPLETED is needed beside its counts, if it is.
 ///
-/// Behind a load balancer with a minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one is
-/// healthy, if all desired tasks ran before (`relieves_all`). With less, or with a DAEMON, it may stop old tasks first, so
-/// RUNNING doesn't mean healthy (API_DeploymentConfiguration). Alarms and shifted traffic can end a deployment as long as
-/// it isn't COMPLETED.
+/// Behind a load balancer with a minimumHealthyPercent of at least 100, ECS takes an old task away only once a new one
+/// is healthy, if all desired tasks ran before (`relieves_all`). With less, or with a DAEMON, it may stop old tasks
+/// first, so RUNNING doesn't mean healthy (API_DeploymentConfiguration). Alarms and shifted traffic can end a
+/// deployment as long as it isn't COMPLETED.
 fn needs_completed(look: &Look, relieves_all: bool, proof: &Proof) -> Option<&'static str> {
     let by_url = matches!(proof, Proof::Url { .. });
     if look.desired == 0 && look.primary.desired == 0 {
@@ -224,8 +225,8 @@ async fn is_still_live(watch: &Watch<'_>, ours: &Deployment, proof: &Proof) -> b
     healthy && speaks_for_it(ours, watch.last_look().as_ref(), answer.as_ref())
 }
 
-/// Whether the last look and the last answer, if there were any, fit a version that is live and only waits for old ones to
-/// go: some of its tasks run, none failed since, and the url names a version, be it the old one.
+/// Whether the last look and the last answer, if there were any, fit a version that is live and only waits for old ones
+/// to go: some of its tasks run, none failed since, and the url names a version, be it the old one.
 fn speaks_for_it(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>) -> bool {
     let looks_live = look.is_none_or(|look| match judge(ours, look) {
         Standing::NotShownYet => true,

@@ -43,7 +43,8 @@ fn is_missing_image(reason: &str) -> bool {
 ///
 /// A missing image counts at once, other failures when three of them come in a row before any new task has become
 /// healthy, and after that at the threshold of ECS's circuit breaker: half the desired count, from 3 to 200
-/// (dg/deployment-circuit-breaker). A task that has outlived a failed one, and began no earlier, ends the row before it.
+/// (dg/deployment-circuit-breaker). A task that has outlived a failed one, and began no earlier, ends the row before
+/// it.
 pub fn verdict(failed: &[Task], living: &[Task], desired: usize, was_live: bool) -> Option<String> {
     if failed.iter().filter_map(|task| task.stopped.as_ref()).any(|stopped| end(stopped) == End::ImageMissing) {
         return Some("the image of a new task can't be found".to_owned());

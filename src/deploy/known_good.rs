@@ -12,8 +12,8 @@ use crate::{
 pub enum KnownGood {
     /// This task definition completed a deployment.
     Completed(TaskDefinitionArn),
-    /// This one ran before the PRIMARY; whether it ever completed a deployment can't be told: why that could not be asked,
-    /// or none where ECS's history doesn't reach back to it.
+    /// This one ran before the PRIMARY; whether it ever completed a deployment can't be told: why that could not be
+    /// asked, or none where ECS's history doesn't reach back to it.
     Older(TaskDefinitionArn, Option<Error>),
     /// None is known to have completed a deployment; why that could not be asked, if it couldn't.
     Unknown(Option<Error>),
@@ -36,8 +36,8 @@ pub async fn known_good(clients: &Clients<'_>, service: &Service, look: &Look) -
     };
     match (answered(service, async || clients.ecs.last_successful(service).await).await, older) {
         (Ok(Some(completed)), _) => KnownGood::Completed(completed),
-        // Behind a Classic Load Balancer only the history could say that it didn't complete, and that is short: 90 days,
-        // and nothing from before 25 October 2024 (dg/view-service-deployment).
+        // Behind a Classic Load Balancer only the history could say that it didn't complete, and that is short: 90
+        // days, and nothing from before 25 October 2024 (dg/view-service-deployment).
         (Ok(None), Some(older)) if older.rollout.is_none() => KnownGood::Older(older.task_definition.clone(), None),
         (Ok(None), _) => KnownGood::Unknown(None),
         (Err(error), Some(older)) => KnownGood::Older(older.task_definition.clone(), Some(error)),
@@ -55,7 +55,8 @@ pub fn has_completed(look: &Look) -> bool {
     let primary = &look.primary;
     match primary.rollout {
         Some(rollout) => rollout == Rollout::Completed,
-        // Behind a Classic Load Balancer ECS doesn't say how far a deployment is: alone and at full count is all there is.
+        // Behind a Classic Load Balancer ECS doesn't say how far a deployment is: alone and at full count is all there
+        // is.
         None => {
             look.others.is_empty()
                 && (primary.running, primary.pending, primary.failed_tasks) == (primary.desired, 0, 0)

@@ -63,11 +63,11 @@ use crate::{
     text::excerpt,
 };
 
-/// How many services are looked at side by side, before and after the run: well within the burst of DescribeServices and
-/// DescribeTaskDefinition.
+/// How many services are looked at side by side, before and after the run: well within the burst of DescribeServices
+/// and DescribeTaskDefinition.
 const LOOKS_AT_ONCE: usize = 10;
-/// How long a request outside of a check is tried while ECS stumbles: RegisterTaskDefinition, for one, has a bucket that
-/// refills once a second.
+/// How long a request outside of a check is tried while ECS stumbles: RegisterTaskDefinition, for one, has a bucket
+/// that refills once a second.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the last look of the run is tried.
 const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
@@ -294,9 +294,9 @@ fn time_left(end: SystemTime) -> Duration {
     end.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// The longest that a run may take: each service in its turn, `parallel` of them at the same time, with two writes and two
-/// checks, the last of which fails when its time is over; then one scheduled task after another; then everything going
-/// back side by side.
+/// The longest that a run may take: each service in its turn, `parallel` of them at the same time, with two writes and
+/// two checks, the last of which fails when its time is over; then one scheduled task after another; then everything
+/// going back side by side.
 fn longest(Begun { snapshots, schedules }: &Begun<'_>, parallel: usize) -> Duration {
     let check = |snapshot: &Snapshot<'_>| snapshot.service.timeout + snapshot.strategy.takes();
     let mut turns = vec![Duration::ZERO; parallel];
@@ -382,8 +382,8 @@ async fn put_all_back(
     join_all(backs).await
 }
 
-/// As [`put_all_back`], where everything proven stays: only the rules that had no turn, and run what was registered because
-/// they follow its family.
+/// As [`put_all_back`], where everything proven stays: only the rules that had no turn, and run what was registered
+/// because they follow its family.
 async fn put_followers_back(
     clients: &Clients<'_>,
     schedules: &[Schedule<'_>],

@@ -273,7 +273,8 @@ impl Bench {
         Self { runtime, canned, clients, services, scheduled_tasks }
     }
 
-    /// Deploys while AWS gives these answers, with the service or the scheduled task alone. Gives how many requests that took and how long, in the tests' own time.
+    /// Deploys while AWS gives these answers, with the service or the scheduled task alone. Gives how many requests
+    /// that took and how long, in the tests' own time.
     fn deploy(&self, answers: Value, has_service: bool) -> (usize, Duration) {
         *self.canned.state() = State { answers, ..State::default() };
         let took = self.runtime.block_on(async {

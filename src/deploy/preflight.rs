@@ -179,8 +179,8 @@ pub struct Proofs {
 /// the url `answers` before the update.
 ///
 /// The url proves nothing of the new version where the one before shows the same SHA already, or is at that SHA by its
-/// images and doesn't show another. It proves the previous one only where those of its images that change are tagged with
-/// one and the same Git SHA, and the url was seen to name it.
+/// images and doesn't show another. It proves the previous one only where those of its images that change are tagged
+/// with one and the same Git SHA, and the url was seen to name it.
 fn proofs(
     url: Option<&Url>,
     changes: &[ImageChange],
@@ -203,8 +203,8 @@ fn proofs(
 }
 
 /// Looks at `service`: it is ACTIVE, its deployment controller is ECS, its task definition can be read, and so can its
-/// tasks where only they can prove anything; which containers get the new tag is clear, and the new images are there, as
-/// far as that can be told. Gives every problem that was found.
+/// tasks where only they can prove anything; which containers get the new tag is clear, and the new images are there,
+/// as far as that can be told. Gives every problem that was found.
 pub async fn preflight<'a>(
     clients: &Clients<'_>,
     service: &'a Service,

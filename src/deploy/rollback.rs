@@ -173,9 +173,9 @@ impl Rollback<'_> {
         report::say(&self.service.name, event);
     }
 
-    /// How long each request of the rollback is tried while ECS stumbles, or stays away: the service's whole timeout, and
-    /// where that is short, as long as the writes of a deploy. It is also time enough for a look to rule out an update
-    /// whose answer was lost.
+    /// How long each request of the rollback is tried while ECS stumbles, or stays away: the service's whole timeout,
+    /// and where that is short, as long as the writes of a deploy. It is also time enough for a look to rule out an
+    /// update whose answer was lost.
     fn patience(&self) -> Duration {
         self.service.timeout.max(PATIENCE)
     }
@@ -267,7 +267,8 @@ impl Rollback<'_> {
         loop {
             let error = self.clients.ecs.stop(self.service, arn).await.err()?;
             let told = error.in_short();
-            // Why it is refused may be that ECS rolls back already: by itself, or by a first request whose answer was lost.
+            // Why it is refused may be that ECS rolls back already: by itself, or by a first request whose answer was
+            // lost.
             if error.fate == Fate::Refused && self.is_rolling_back(arn).await {
                 return None;
             }

@@ -1,4 +1,5 @@
-//! Scheduled tasks: what the rules of EventBridge have ECS run, brought to the new version once every service is proven.
+//! Scheduled tasks: what the rules of EventBridge have ECS run, brought to the new version once every service is
+//! proven.
 
 mod put_back;
 
@@ -195,8 +196,8 @@ pub enum ScheduleAttempt {
     Interrupted(Cause),
 }
 
-/// Looks at the rule of `task`: it is there, ECS runs a task for it, and what that is can be read; which containers get the
-/// new tag is clear, and the new images are there, as far as that can be told. Gives every problem that was found.
+/// Looks at the rule of `task`: it is there, ECS runs a task for it, and what that is can be read; which containers get
+/// the new tag is clear, and the new images are there, as far as that can be told. Gives every problem that was found.
 pub async fn preflight<'a>(
     clients: &Clients<'_>,
     task: &'a ScheduledTask,
@@ -275,7 +276,8 @@ pub async fn preflight<'a>(
     if problems.is_empty() { Ok(schedule) } else { Err(problems) }
 }
 
-/// What each of the task definitions `named` is, with the family's newest beside it where that is another and asked for.
+/// What each of the task definitions `named` is, with the family's newest beside it where that is another and asked
+/// for.
 async fn describe(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
@@ -325,8 +327,9 @@ async fn look(clients: &Clients<'_>, task: &ScheduledTask, region: &str) -> Resu
     answered(task, async || clients.events.targets(region, task).await).await
 }
 
-/// Brings the rule of `schedule` to the new version, unless somebody else has changed it since preflight. `written` tells,
-/// at any moment and even if this future is dropped, what there is to undo; `made` is what this run has registered.
+/// Brings the rule of `schedule` to the new version, unless somebody else has changed it since preflight. `written`
+/// tells, at any moment and even if this future is dropped, what there is to undo; `made` is what this run has
+/// registered.
 pub async fn update(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,
@@ -474,9 +477,9 @@ fn standing(seen: &[Target], before: &[Target], after: &[Target]) -> Standing {
     }
 }
 
-/// Puts `after` in the place of `before`, trying for as long as `patience` while EventBridge stumbles. Every further try is
-/// preceded by looks: a lost answer may belong to targets that were put, or come to be, which shows within the time that
-/// reads may be stale, and in the meantime somebody else may have changed the rule.
+/// Puts `after` in the place of `before`, trying for as long as `patience` while EventBridge stumbles. Every further
+/// try is preceded by looks: a lost answer may belong to targets that were put, or come to be, which shows within the
+/// time that reads may be stale, and in the meantime somebody else may have changed the rule.
 async fn send(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,

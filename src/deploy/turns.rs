@@ -132,8 +132,8 @@ pub async fn take_turns<'a>(
     (turns, end)
 }
 
-/// Takes one service through its phases, and says what follows from how they ended. What is to be undone is in `turn` at any
-/// moment, even if this future is dropped.
+/// Takes one service through its phases, and says what follows from how they ended. What is to be undone is in `turn`
+/// at any moment, even if this future is dropped.
 async fn take_turn<'a>(clients: &Clients<'_>, snapshot: &mut Snapshot<'a>, turn: &mut Turn) -> (&'a Service, Next) {
     turn.since = Some(Instant::now());
     let attempt = attempt(clients, snapshot, &mut turn.sent).await;

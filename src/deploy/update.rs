@@ -32,9 +32,10 @@ pub enum NotUpdated {
     Superseded(Replacement),
 }
 
-/// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `last_look`
-/// preceded it; `also` are deployments that were there before it, too, should that look not show them. Every further try is preceded by a look too: a lost answer may belong to an update that happened,
-/// which shows within the time that reads may be stale, and in the meantime somebody else may have deployed.
+/// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `last_look` preceded
+/// it; `also` are deployments that were there before it, too, should that look not show them. Every further try is
+/// preceded by a look too: a lost answer may belong to an update that happened, which shows within the time that reads
+/// may be stale, and in the meantime somebody else may have deployed.
 pub async fn update(
     clients: &Clients<'_>,
     service: &Service,

@@ -183,8 +183,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads may
-    /// be; after that, and once ours has been seen, it says that ECS or somebody made that one PRIMARY again.
+    /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads
+    /// may be; after that, and once ours has been seen, it says that ECS or somebody made that one PRIMARY again.
     pub fn judge<'b>(&self, look: &'b Look) -> Standing<'b> {
         let standing = judge(self.ours, look);
         if !matches!(standing, Standing::NotShownYet) {
@@ -369,8 +369,8 @@ impl<'a> Watch<'a> {
         Reason { what, seen: seen.join("; ") }
     }
 
-    /// The last task of our deployment that failed, with its exit codes: they show only once its containers are gone, so
-    /// one that has them goes before one that is still stopping.
+    /// The last task of our deployment that failed, with its exit codes: they show only once its containers are gone,
+    /// so one that has them goes before one that is still stopping.
     async fn last_failure(&self) -> Option<Task> {
         let arns: Vec<_> = self.stopping.borrow().values().flatten().map(|task| task.arn.clone()).collect();
         let known = || self.stopping.borrow().values().flatten().cloned().collect();

@@ -43,8 +43,8 @@ pub enum Unclear {
         /// The names that there are.
         known: Vec<String>,
     },
-    /// All containers are to get it, but their images are of several repositories and not all tagged with a Git SHA: each
-    /// container and its image.
+    /// All containers are to get it, but their images are of several repositories and not all tagged with a Git SHA:
+    /// each container and its image.
     SeveralRepositories(Vec<(String, String)>),
 }
 
@@ -69,8 +69,9 @@ impl TaskDefinition {
         Self { chosen: containers.map(<[String]>::to_vec), ..self }
     }
 
-    /// Whether it is clear which containers get the new tag: each one that was chosen is there; and where none was chosen,
-    /// no image is one that can't be known to have the tag, such as that of a log router beside the service's own.
+    /// Whether it is clear which containers get the new tag: each one that was chosen is there; and where none was
+    /// chosen, no image is one that can't be known to have the tag, such as that of a log router beside the service's
+    /// own.
     pub fn check_choice(&self) -> Result<(), Unclear> {
         let known: Vec<_> = self.containers().map(name_of).collect();
         if let Some(chosen) = &self.chosen {
@@ -134,7 +135,8 @@ impl TaskDefinition {
     }
 
     /// The body of the RegisterTaskDefinition request that makes this task definition anew at `version`: everything as
-    /// described, but the images of the chosen containers, the fields that only describing shows, and the tags that AWS keeps for itself.
+    /// described, but the images of the chosen containers, the fields that only describing shows, and the tags that AWS
+    /// keeps for itself.
     pub fn registration(&self, version: &GitSha) -> Registration {
         let mut registration = self.copy();
         if let Some(Value::Array(containers)) = registration.body.get_mut("containerDefinitions") {

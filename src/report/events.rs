@@ -443,8 +443,8 @@ fn runs(
     }
 }
 
-/// How the phases of a service ended, after `took`. What was seen at last stands in the lines before this one, and in the
-/// last ones.
+/// How the phases of a service ended, after `took`. What was seen at last stands in the lines before this one, and in
+/// the last ones.
 fn ended(formatter: &mut fmt::Formatter<'_>, attempt: &Attempt, took: &str, strategy: UpdateStrategy) -> fmt::Result {
     match attempt {
         Attempt::Live(Outcome::Undetermined { remaining, .. }) => {

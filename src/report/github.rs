@@ -45,8 +45,8 @@ impl Github {
         self.folds.store(is_so, Ordering::Relaxed);
     }
 
-    /// The commands that go before an event's line: a group is open from a service's begin until just before it ends, so
-    /// that how it ended is seen where the group is folded.
+    /// The commands that go before an event's line: a group is open from a service's begin until just before it ends,
+    /// so that how it ended is seen where the group is folded.
     pub fn around(&self, service: &str, event: &Event<'_>) -> String {
         match event {
             Event::Begins if self.folds.load(Ordering::Relaxed) => {
@@ -106,8 +106,8 @@ pub fn annotations(end: &End<'_>) -> String {
     }
 }
 
-/// One workflow command, on a line of its own. `%`, CR and LF are escaped as the runner expects, in the title `:` and `,`
-/// as well (ActionCommand.cs).
+/// One workflow command, on a line of its own. `%`, CR and LF are escaped as the runner expects, in the title `:` and
+/// `,` as well (ActionCommand.cs).
 fn command(name: &str, title: Option<&str>, message: &str) -> String {
     let message: Vec<_> = message.lines().map(escape).collect();
     let message = message.join("\n").replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");

@@ -48,10 +48,10 @@ impl Live {
     }
 }
 
-/// Draws for indicatif in a way that survives a change of the terminal's size. Between two drawings the cursor stands where
-/// the lines begin, so that erasing all below it erases them, even where the terminal has wrapped them anew; and no line can
-/// wrap while it is drawn. Of what indicatif asks for, only the lines matter, then: it knows nothing of other places. A
-/// terminal that has gone away is no error.
+/// Draws for indicatif in a way that survives a change of the terminal's size. Between two drawings the cursor stands
+/// where the lines begin, so that erasing all below it erases them, even where the terminal has wrapped them anew; and
+/// no line can wrap while it is drawn. Of what indicatif asks for, only the lines matter, then: it knows nothing of
+/// other places. A terminal that has gone away is no error.
 #[derive(Debug, Default)]
 struct Screen {
     drawn: Mutex<Drawn>,

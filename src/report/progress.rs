@@ -131,8 +131,8 @@ impl Board {
         &mut parts[index].1
     }
 
-    /// The live lines for a terminal of this size: one for each service that is under way, but on no more than half of the
-    /// screen; those that don't fit are summed up in the last. None is as wide as the screen.
+    /// The live lines for a terminal of this size: one for each service that is under way, but on no more than half of
+    /// the screen; those that don't fit are summed up in the last. None is as wide as the screen.
     pub fn rows(&self, height: usize, width: usize, colour: bool, now: Instant) -> Vec<String> {
         let most = (height / 2).max(1);
         let under_way: Vec<_> =

@@ -48,9 +48,9 @@ fn without_permission_to_ask_it_is_recognised_by_the_previous_task_definition() 
     assert_eq!((updates(&ecs), ecs.runs("api")), (THERE.map(String::from).to_vec(), OLD.into()));
 }
 
-/// A deploy to a service on which somebody's deployment of api:2 is under way when gehen's preflight looks, and completes
-/// before gehen's update, so that ECS returns to api:2 while gehen would return to api:1. `late` is what goes wrong after
-/// gehen has registered.
+/// A deploy to a service on which somebody's deployment of api:2 is under way when gehen's preflight looks, and
+/// completes before gehen's update, so that ECS returns to api:2 while gehen would return to api:1. `late` is what goes
+/// wrong after gehen has registered.
 fn returns_elsewhere(late: Option<Fault>) -> (LocalEcs, Run) {
     // Long enough for preflight to begin meanwhile, on any machine.
     let settings = Settings { healthy_after: Duration::from_secs(10), ..Settings::fast() };

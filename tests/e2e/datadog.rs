@@ -29,7 +29,8 @@ impl Agent {
         self.0.local_addr().expect("a socket has an address").port().to_string()
     }
 
-    /// What has come, each datagram read to its last byte as "_e{<title's bytes>,<text's bytes>}:<title>|<text>|#<tags>".
+    /// What has come, each datagram read to its last byte as "_e{<title's bytes>,<text's
+    /// bytes>}:<title>|<text>|#<tags>".
     fn events(&self) -> Vec<Event> {
         let mut buffer = vec![0; 65536];
         let mut events = Vec::new();

@@ -59,8 +59,8 @@ fn plain(service: ServiceBuilder) -> ServiceBuilder {
 const SOON: Duration = Duration::from_secs(3);
 
 /// Deploys each of these, side by side; asserts that each rollback was requested within three seconds of the moment at
-/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs. The best of three
-/// tries counts: other stories take their share of this machine at the same time.
+/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs. The best of
+/// three tries counts: other stories take their share of this machine at the same time.
 #[track_caller]
 fn noticed_at(nth: usize, failing: Vec<Failing>) -> Vec<Run> {
     let (ended, late) = told_together(nth, failing);
@@ -390,7 +390,8 @@ fn a_rollback_whose_tasks_fail_is_given_up_in_seconds_too() {
 
 #[test]
 fn a_version_whose_tasks_crash_once_they_were_live_goes_back() {
-    // Each task passes its health checks, is live for a while, and crashes: the old one is held back for the drain check.
+    // Each task passes its health checks, is live for a while, and crashes: the old one is held back for the drain
+    // check.
     let ecs = ecs([service("api").running(OLD)]);
     ecs.protect_tasks("api");
     ecs.version(NEW, Behaviour::CrashesAfter(Duration::from_secs(5)));

@@ -47,9 +47,9 @@ enum Story {
     BadLate,
 }
 
-/// An ECS in whose deploys every operation of gehen is called. What `api` runs has not completed its last deployment, so
-/// that the history of its service deployments is asked; its images come through a pull-through cache. `web` is deployed
-/// blue/green.
+/// An ECS in whose deploys every operation of gehen is called. What `api` runs has not completed its last deployment,
+/// so that the history of its service deployments is asked; its images come through a pull-through cache. `web` is
+/// deployed blue/green.
 fn stage(story: Story) -> LocalEcs {
     let settings = Settings { alarm_bake: Duration::from_secs(3), ..Settings::fast() };
     let ecs = ecs_with(

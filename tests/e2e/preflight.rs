@@ -1,4 +1,5 @@
-//! What is looked at before the first write: problems, of which all are told at once, and remarks, of which none blocks.
+//! What is looked at before the first write: problems, of which all are told at once, and remarks, of which none
+//! blocks.
 
 use std::{net::TcpListener, time::Duration};
 

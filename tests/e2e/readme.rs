@@ -51,7 +51,8 @@ fn each_example_is_known_to_a_test() {
                 || text.starts_with("curl ")
         }
         "yaml" => ["services:", "jobs:", "deploy:"].iter().any(|known| text.starts_with(known)),
-        // The end of the demo, which .ci/demo compares; an error; and a live line, which a test beside its source writes.
+        // The end of the demo, which .ci/demo compares; an error; and a live line, which a test beside its source
+        // writes.
         "text" => ["$ gehen", "error: ", "api: deploy check "].iter().any(|known| text.starts_with(known)),
         "json" => text.contains("\"Statement\""),
         _ => false,
@@ -84,8 +85,8 @@ const SHA: &str = "ae30000123456789012345678901234567890abc";
 /// The checksum beside the archive, as `.ci/release` makes it.
 const CHECKSUM: &str = "releases/gehen-0.1.0-any.tar.gz.sha256";
 
-/// A folder with the README's gehen.yml, and what a job of CI finds in its environment: the archive at `$GEHEN`, programs,
-/// and the version by the names that CI systems give it.
+/// A folder with the README's gehen.yml, and what a job of CI finds in its environment: the archive at `$GEHEN`,
+/// programs, and the version by the names that CI systems give it.
 fn job(ecs: &LocalEcs) -> Gehen {
     let file = the_gehen_yml().replace("https://staging.example.com/ping", &ecs.url("api-staging"));
     let gehen = gehen_file(ecs, &file)

@@ -192,8 +192,8 @@ fn when_a_service_fails_the_ones_before_it_go_back_and_the_ones_after_it_are_not
 #[test]
 fn rollbacks_are_requested_newest_first_whichever_service_ecs_describes_faster() {
     let mut told = Vec::new();
-    // A service waits for a newer one no longer than a second, and a look may take that long on a busy machine: the best
-    // of three tries counts.
+    // A service waits for a newer one no longer than a second, and a look may take that long on a busy machine: the
+    // best of three tries counts.
     for _ in 0..3 {
         let ecs = ecs([service("api").running(OLD).without_health_check(), service("web").running(OLD)]);
         ecs.version(NEW, Behaviour::FailsContainerHealthCheck);

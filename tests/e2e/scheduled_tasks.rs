@@ -706,7 +706,8 @@ fn json_tells_of_rules_under_a_key_of_their_own() {
 }
 
 /// Deploys two rules, of which the second refuses to be changed where `is_refused`, under a fault that strikes from the
-/// beginning, or then on the way back of the first. Gives what is wrong with how that ended, and whether the fault struck.
+/// beginning, or then on the way back of the first. Gives what is wrong with how that ended, and whether the fault
+/// struck.
 fn mistakes_under(operation: &str, fault: Fault, is_refused: bool) -> (Vec<String>, bool) {
     let ecs = ecs_with(Settings::fast(), []);
     ecs.schedule(simple("first"));
@@ -715,8 +716,8 @@ fn mistakes_under(operation: &str, fault: Fault, is_refused: bool) -> (Vec<Strin
     let gehen = gehen_yml(&ecs, &[], &[("first", "region: us-east-1"), ("second", "region: us-east-1")]);
     if is_refused {
         ecs.fault(Fault::on("PutTargets").about("second").refused("ValidationException", "No.").always());
-        // The requests about the first rule on the way forth: looks in preflight, before and after the registration, and
-        // after the targets were put; and that.
+        // The requests about the first rule on the way forth: looks in preflight, before and after the registration,
+        // and after the targets were put; and that.
         let forth = if operation == "PutTargets" { 1 } else { 4 };
         ecs.fault(fault.about("first").after(forth));
     } else {

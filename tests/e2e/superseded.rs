@@ -9,7 +9,8 @@ use crate::support::{
     LONG, NEW, OLD, Run, THEIRS, colleague_deploys, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, updates,
 };
 
-/// Asserts that the run ended with 1 and updated exactly this, and that a colleague's version comes to run on `service`.
+/// Asserts that the run ended with 1 and updated exactly this, and that a colleague's version comes to run on
+/// `service`.
 #[track_caller]
 fn assert_left_alone(ecs: &LocalEcs, run: &Run, service: &str, updated: &[&str]) {
     run.exits(1);
@@ -165,7 +166,8 @@ fn slow_to_drain() -> LocalEcs {
     ecs([service("api").running(OLD).deregistration_delay(Duration::from_secs(30))])
 }
 
-/// Deploys while the `nth` update, from 0, arrives at ECS late, so that somebody deploys between it and the look before.
+/// Deploys while the `nth` update, from 0, arrives at ECS late, so that somebody deploys between it and the look
+/// before.
 #[track_caller]
 fn displaces(ecs: &LocalEcs, nth: u32, after: &str, update: impl Fn(Fault) -> Fault) -> Run {
     ecs.fault(update(Fault::on("UpdateService").after(nth).slow(Duration::from_secs(5))));

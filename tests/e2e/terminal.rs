@@ -140,8 +140,8 @@ impl InTerminal {
         child.wait().expect("the run ends")
     }
 
-    /// Waits for the end of the run. Gives its exit code, what the terminal shows then, as lines without the breaks that
-    /// a narrow terminal makes, and all that was written.
+    /// Waits for the end of the run. Gives its exit code, what the terminal shows then, as lines without the breaks
+    /// that a narrow terminal makes, and all that was written.
     pub fn wait(mut self) -> (Option<i32>, Vec<String>, String) {
         let status = self.child.wait().expect("the run ends");
         self.reader.join().expect("the reader ends");

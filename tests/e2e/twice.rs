@@ -52,8 +52,8 @@ struct Ended {
 }
 
 impl Pair {
-    /// Lets the good versions get live once both have updated the service, or one has ended without: so neither can be done
-    /// before the other begins, however slow this machine is.
+    /// Lets the good versions get live once both have updated the service, or one has ended without: so neither can be
+    /// done before the other begins, however slow this machine is.
     fn make_room(mut self) -> Self {
         let updates = |view: &View<'_>| view.writes().iter().filter(|write| write.starts_with("UpdateService")).count();
         let runs = std::cell::RefCell::new(&mut self.runs);
@@ -333,8 +333,8 @@ fn a_deployment_that_begins_while_a_rollback_waits_for_its_turn_is_not_displaced
     ecs.version(NEW, Behaviour::FailsLoadBalancerHealthCheck);
     let gehen = gehen_yml_without_urls(&ecs, ENOUGH, &["api", "web"]);
     let running = gehen.start(&["-gitsha", NEW]).until_it_says("web: updated to web:2");
-    // The newest service goes back first, so api's rollback waits for web's slow looks. Its own look after that is slow,
-    // too: what begins before it is answered is seen.
+    // The newest service goes back first, so api's rollback waits for web's slow looks. Its own look after that is
+    // slow, too: what begins before it is answered is seen.
     ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_millis(800)).always());
     ecs.fault(Fault::on("DescribeServices").about("api").after(1).slow(Duration::from_secs(3)).always());
     let looks = |view: &View<'_>| {

@@ -453,8 +453,8 @@ mod on_a_terminal {
                 .any(|end| line.starts_with(&format!("api: {end}")))
     }
 
-    /// The live line, if the last row of the screen is one, no other row is, and it doesn't show the first second: it must
-    /// have been drawn more than once.
+    /// The live line, if the last row of the screen is one, no other row is, and it doesn't show the first second: it
+    /// must have been drawn more than once.
     fn live_line(rows: &[String]) -> Option<&str> {
         let (last, log) = rows.split_last()?;
         let is_live = |row: &str| row.starts_with("api: deploy check") && !row.starts_with("api: deploy check 0 s");

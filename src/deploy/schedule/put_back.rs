@@ -105,8 +105,8 @@ impl Families {
     }
 }
 
-/// Puts the rule of `schedule` back and sees it there, if anything of this run changed what it runs. A signal doesn't stop
-/// the request; it ends the proof. None where nothing of this run can have changed it.
+/// Puts the rule of `schedule` back and sees it there, if anything of this run changed what it runs. A signal doesn't
+/// stop the request; it ends the proof. None where nothing of this run can have changed it.
 pub async fn put_back(
     clients: &Clients<'_>,
     schedule: &Schedule<'_>,

@@ -192,7 +192,8 @@ impl ServiceBuilder {
         Self { controller: Some(name.to_owned()), ..self }
     }
 
-    /// With the DAEMON scheduling strategy: a task on each container instance ([`crate::Settings::container_instances`]).
+    /// With the DAEMON scheduling strategy: a task on each container instance
+    /// ([`crate::Settings::container_instances`]).
     #[must_use]
     pub fn daemon(self) -> Self {
         Self { is_daemon: true, ..self }

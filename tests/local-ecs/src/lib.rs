@@ -1,4 +1,5 @@
-//! An ECS on 127.0.0.1, with the parts of ECR, EventBridge and STS that a deploy meets, that speaks the real wire protocol and moves in time, for gehen's tests and demo.
+//! An ECS on 127.0.0.1, with the parts of ECR, EventBridge and STS that a deploy meets, that speaks the real wire
+//! protocol and moves in time, for gehen's tests and demo.
 //!
 //! ```
 //! use local_ecs::{LocalEcs, Settings, service};

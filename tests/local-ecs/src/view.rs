@@ -121,8 +121,8 @@ impl View<'_> {
         &self.0.requests
     }
 
-    /// How many requests of an operation have come over the wire; unlike [`Self::requests`], with those that a fault still
-    /// holds back.
+    /// How many requests of an operation have come over the wire; unlike [`Self::requests`], with those that a fault
+    /// still holds back.
     #[must_use]
     pub fn arrived(&self, operation: &str) -> usize {
         self.0.arrived.iter().filter(|arrived| *arrived == operation).count()

@@ -133,7 +133,8 @@ impl Configuration {
     }
 }
 
-/// Refuses shares of traffic and waits that no deployment may have (`API_LinearConfiguration`, `API_CanaryConfiguration`).
+/// Refuses shares of traffic and waits that no deployment may have (`API_LinearConfiguration`,
+/// `API_CanaryConfiguration`).
 fn check(given: &Value) -> Result<(), Failure> {
     let ranges = [
         ("/linearConfiguration/stepPercent", 3.0, 100.0),

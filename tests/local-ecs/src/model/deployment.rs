@@ -69,7 +69,8 @@ impl Deployment {
         self.not_before = now + delay.min(settings.longest_spacing);
     }
 
-    /// How many failures in a row trip the circuit breaker: half the desired count, from 3 to 200 (`dg/deployment-circuit-breaker`).
+    /// How many failures in a row trip the circuit breaker: half the desired count, from 3 to 200
+    /// (`dg/deployment-circuit-breaker`).
     pub(crate) fn threshold(desired: u32) -> u32 {
         desired.div_ceil(2).clamp(3, 200)
     }

@@ -180,7 +180,8 @@ impl Task {
         self.wanted() && self.phase < Phase::Running
     }
 
-    /// Whether the scheduler may count on it: RUNNING, and healthy by what checks there are (`API_DeploymentConfiguration`).
+    /// Whether the scheduler may count on it: RUNNING, and healthy by what checks there are
+    /// (`API_DeploymentConfiguration`).
     pub(crate) fn healthy(&self) -> bool {
         let checked = self.target != Target::Absent || self.blueprint.has_health_check;
         self.runs() && self.wanted() && (self.settled || !checked)
