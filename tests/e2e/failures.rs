@@ -8,7 +8,7 @@ use local_ecs::{Behaviour, Fault, LocalEcs, ServiceBuilder, Settings, StopCode, 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, moments, updates,
+    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, moments, tries, updates,
 };
 
 /// What a deploy that is undone writes after registering.
@@ -59,20 +59,20 @@ fn plain(service: ServiceBuilder) -> ServiceBuilder {
 const SOON: Duration = Duration::from_secs(3);
 
 /// Deploys each of these, side by side; asserts that each rollback was requested within three seconds of the moment at
-/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs. The best of
-/// three tries counts: other stories take their share of this machine at the same time.
+/// which ECS knew of the `nth` failure, not before it, and that the service went back. Gives the runs, by the best of
+/// several [`tries`].
 #[track_caller]
 fn noticed_at(nth: usize, failing: Vec<Failing>) -> Vec<Run> {
-    let (ended, late) = told_together(nth, failing);
-    let (mut late, mut runs) = (late, ended);
-    for _ in 0..2 {
-        let again = late.into_iter().map(|(failing, _)| failing).collect();
-        let (ended, still_late) = told_together(nth, again);
+    let (mut todo, mut told, mut runs) = (failing, Vec::new(), Vec::new());
+    for () in tries() {
+        let (ended, late) = told_together(nth, todo);
         runs.extend(ended);
-        late = still_late;
+        (todo, told) = late.into_iter().unzip();
+        if todo.is_empty() {
+            break;
+        }
     }
-    let late: Vec<_> = late.into_iter().map(|(_, told)| told).collect();
-    assert!(late.is_empty(), "three times too late:\n{}", late.join("\n"));
+    assert!(told.is_empty(), "too late each time:\n{}", told.join("\n"));
     runs
 }
 
@@ -279,9 +279,8 @@ fn rollback_after_the_fifth() -> Duration {
 
 #[test]
 fn once_a_task_is_healthy_only_as_many_failures_as_trip_the_circuit_breaker_end_the_deploy() {
-    // The best of three tries counts, as above.
-    let delays = (0..3).map(|_| rollback_after_the_fifth());
-    assert!(delays.into_iter().any(|delay| delay <= SOON), "three times too late after the fifth failure");
+    let is_in_time = tries().any(|()| rollback_after_the_fifth() <= SOON);
+    assert!(is_in_time, "too late after the fifth failure each time");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     AMPLE, LONG, NEW, OLD, Run, SHORT, THEIRS, colleague_deploys, ecs, ecs_with, gehen_file, gehen_yml,
-    gehen_yml_without_urls,
+    gehen_yml_without_urls, tries,
 };
 
 /// What a deploy of `api` writes that is undone.
@@ -192,9 +192,8 @@ fn when_a_service_fails_the_ones_before_it_go_back_and_the_ones_after_it_are_not
 #[test]
 fn rollbacks_are_requested_newest_first_whichever_service_ecs_describes_faster() {
     let mut told = Vec::new();
-    // A service waits for a newer one no longer than a second, and a look may take that long on a busy machine: the
-    // best of three tries counts.
-    for _ in 0..3 {
+    // A service waits for a newer one no longer than a second, and a look may take that long on a busy machine.
+    for () in tries() {
         let ecs = ecs([service("api").running(OLD).without_health_check(), service("web").running(OLD)]);
         ecs.version(NEW, Behaviour::FailsContainerHealthCheck);
         ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_millis(300)).always());

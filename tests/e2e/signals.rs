@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, service};
 
-use crate::support::{Gehen, LONG, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, updates};
+use crate::support::{
+    Gehen, LONG, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, tries, updates,
+};
 
 /// Starts a deploy of a version that never gets live, and waits until the update has been answered.
 fn in_mid_deploy(ecs: &LocalEcs, gehen: &Gehen) -> Running {
@@ -31,9 +33,8 @@ fn rollback_on(signal: &str) -> Duration {
 #[test]
 fn every_signal_that_ends_a_run_has_the_rollback_requested_at_once() {
     for signal in ["INT", "TERM", "HUP"] {
-        // The best of three tries counts: other stories take their share of this machine at the same time.
-        let is_in_time = (0..3).any(|_| rollback_on(signal) < Duration::from_secs(2));
-        assert!(is_in_time, "SIG{signal}: three times not requested within two seconds");
+        let is_in_time = tries().any(|()| rollback_on(signal) < Duration::from_secs(2));
+        assert!(is_in_time, "SIG{signal}: never requested within two seconds");
     }
 }
 
@@ -154,12 +155,11 @@ fn rollbacks_of(count: usize) -> Vec<Duration> {
     taken.filter(|request| request.at > since).map(|request| request.at - since).collect()
 }
 
-/// Asserts that the rollbacks of `count` services come in time, by the best of five runs: the others that this machine
-/// tells stories of at the same time take their share of it.
+/// Asserts that the rollbacks of `count` services come in time, by the best of several [`tries`].
 #[track_caller]
 fn rollbacks_come_in_time(count: usize, is_in_time: impl Fn(&[Duration]) -> bool) {
     let mut late = Vec::new();
-    for _ in 0..5 {
+    for () in tries() {
         let delays = rollbacks_of(count);
         assert_eq!(delays.len(), count);
         if is_in_time(&delays) {

@@ -131,8 +131,12 @@ fn a_cancelled_run_leaves_alone_what_somebody_deployed_a_moment_before() {
     let ecs = ecs([service("api").running(OLD)]);
     ecs.version(NEW, Behaviour::NeverStarts);
     let running = gehen_yml(&ecs, "", &["api"]).start(&["-gitsha", NEW]).until_it_says("updated to api:2");
+    // No look shows the colleague's deployment before the signal has come.
+    ecs.fault(Fault::on("DescribeServices").throttled().always());
     colleague_deploys(&ecs, "api");
     kill("TERM", running.child.id());
+    let running = running.until_it_says("cancelled by SIGTERM");
+    ecs.clear_fault("DescribeServices");
     let run = running.wait();
     assert_left_alone(&ecs, &run, "api", &["UpdateService api -> api:2"]);
     run.says("left alone").says("somebody else deployed api:3 meanwhile");

@@ -144,7 +144,7 @@ fn linear_and_canary_deployments_are_done_after_their_last_step_and_bake() {
         ("canary", service("api").running(OLD).canary(20.0, 2, 2)),
     ];
     for (name, shape) in shapes {
-        let ecs = ecs_with(minute(Duration::from_millis(700)), [shape]);
+        let ecs = ecs_with(minute(Duration::from_secs(2)), [shape]);
         let run = gehen_yml(&ecs, SHORT, &["api"]).deploy(NEW);
         assert_completed(&ecs, &run, Instant::now());
         run.says(&format!("this is a {name} deployment")).says(&format!("the {name} deployment is at stage BAKE_TIME"));
