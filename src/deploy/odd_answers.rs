@@ -302,6 +302,9 @@ impl Bench {
 thread_local!(static BENCH: Bench = Bench::new());
 
 proptest! {
+    // Each case is a whole deploy.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(10)))]
+
     #[test]
     fn no_answer_makes_a_deploy_panic_or_go_on_for_ever(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), proptest::option::weighted(0.7, odd())), 1..6),
