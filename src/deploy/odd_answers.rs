@@ -303,7 +303,7 @@ thread_local!(static BENCH: Bench = Bench::new());
 
 proptest! {
     // Each case is a whole deploy.
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(10)))]
+    #![proptest_config(ProptestConfig::with_cases((ProptestConfig::default().cases / 100).max(32)))]
 
     #[test]
     fn no_answer_makes_a_deploy_panic_or_go_on_for_ever(
