@@ -234,7 +234,8 @@ impl Ecs {
                 .await
                 .map_err(|error| convert("ListServiceDeployments", &error))?;
             let listed = newest.into_iter().chain(page.service_deployments.unwrap_or_default());
-            newest = listed.max_by_key(|deployment| deployment.created_at().copied());
+            // Of two of the same millisecond the one listed first counts.
+            newest = listed.rev().max_by_key(|deployment| deployment.created_at().copied());
             if page.next_token.is_none() || page.next_token == next {
                 break;
             }

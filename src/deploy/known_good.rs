@@ -68,12 +68,14 @@ fn by_look(look: &Look) -> ByLook<'_> {
     if has_completed(look) {
         return ByLook::Completed(&look.primary);
     }
-    let completed = look.others.iter().filter(|other| other.rollout == Some(Rollout::Completed));
+    // Of two of the same millisecond the one listed first counts, as the newest are listed first.
+    let listed = || look.others.iter().rev();
+    let completed = listed().filter(|other| other.rollout == Some(Rollout::Completed));
     if let Some(completed) = completed.max_by_key(|other| other.created) {
         return ByLook::Completed(completed);
     }
     // Another deployment of what runs now is no older version.
-    let older = look.others.iter().filter(|other| other.task_definition != look.primary.task_definition);
+    let older = listed().filter(|other| other.task_definition != look.primary.task_definition);
     ByLook::Open(older.max_by_key(|other| other.created))
 }
 
@@ -117,6 +119,10 @@ mod tests {
                         at(2, seen("2", 1, Completed)),
                     ],
                 ),
+                ("completed", Some("2")),
+            ),
+            (
+                look(seen("3", 0, InProgress), vec![at(1, seen("2", 1, Completed)), at(1, seen("1", 1, Completed))]),
                 ("completed", Some("2")),
             ),
             (look(seen("2", 2, InProgress), vec![]), ("open", None)),
