@@ -3,9 +3,11 @@
 
 mod answers;
 mod definition;
+mod looks;
+mod pace;
 mod seen;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_ecs::{
     Client,
@@ -18,7 +20,11 @@ pub use seen::{
     Stopped, Strategy, Task, TaskDefinitionArn,
 };
 
-use self::answers::look;
+use self::{
+    answers::{Described, look},
+    looks::{Haste, Looks},
+    pace::{Bucket, Reads},
+};
 use crate::{
     aws::{
         Aws, Error, convert,
@@ -35,7 +41,22 @@ const MOST_PAGES: usize = 100;
 
 /// Clients for the regions of all services, on one set of credentials and one pool of connections.
 pub struct Ecs {
-    clients: HashMap<Option<String>, Client>,
+    regions: HashMap<Option<String>, Region>,
+    reads: Reads,
+    looks: Looks,
+}
+
+/// One region, in which the account has limits of its own.
+struct Region {
+    client: Client,
+    registrations: Bucket,
+    updates: Bucket,
+}
+
+impl Region {
+    fn new(client: Client) -> Self {
+        Self { client, registrations: Bucket::of_registrations(), updates: Bucket::of_updates() }
+    }
 }
 
 impl Ecs {
@@ -46,7 +67,8 @@ impl Ecs {
         services: &[Service],
         regions: impl IntoIterator<Item = &'a str>,
     ) -> anyhow::Result<Self> {
-        let mut clients = HashMap::new();
+        let mut connected = HashMap::new();
+        let connect = |region| Region::new(Client::new(&aws.client_settings(region)));
         for service in services {
             let region = service.cluster.region().map(str::to_owned);
             if region.is_none() && aws.region().is_none() {
@@ -56,22 +78,47 @@ impl Ecs {
                     service.cluster.as_str()
                 );
             }
-            clients.entry(region.clone()).or_insert_with(|| Client::new(&aws.client_settings(region)));
+            connected.entry(region.clone()).or_insert_with(|| connect(region));
         }
         for region in regions {
             let region = Some(region.to_owned());
-            clients.entry(region.clone()).or_insert_with(|| Client::new(&aws.client_settings(region)));
+            connected.entry(region.clone()).or_insert_with(|| connect(region));
         }
-        Ok(Self { clients })
+        Ok(Self { regions: connected, reads: Reads::default(), looks: Looks::default() })
     }
 
     fn client_in(&self, region: &str) -> &Client {
-        self.clients.get(&Some(region.to_owned())).expect("connect made a client for each region asked for")
+        &self.regions.get(&Some(region.to_owned())).expect("connect made a client for each region asked for").client
+    }
+
+    fn region_of(&self, service: &Service) -> &Region {
+        let region = service.cluster.region().map(str::to_owned);
+        self.regions.get(&region).expect("connect made a client for the region of each service")
     }
 
     fn client(&self, service: &Service) -> &Client {
-        let region = service.cluster.region().map(str::to_owned);
-        self.clients.get(&region).expect("connect made a client for the region of each service")
+        &self.region_of(service).client
+    }
+
+    /// Waits for a turn to make one read.
+    async fn may_read(&self) {
+        self.reads.turn().await.take();
+    }
+
+    /// Waits for a turn to register a revision for `service`.
+    pub async fn may_register(&self, service: &Service) {
+        self.region_of(service).registrations.turn().await;
+    }
+
+    /// As [`Self::may_register`], in `region`.
+    pub async fn may_register_in(&self, region: &str) {
+        let region = self.regions.get(&Some(region.to_owned()));
+        region.expect("connect made a client for each region asked for").registrations.turn().await;
+    }
+
+    /// Waits for a turn to update `service`.
+    pub async fn may_update(&self, service: &Service) {
+        self.region_of(service).updates.turn().await;
     }
 
     /// The region that requests for `service` go to.
@@ -79,57 +126,48 @@ impl Ecs {
         self.client(service).config().region().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// DescribeServices of one service. A service that is missing, not ACTIVE or without a PRIMARY deployment is an
-    /// error that is [`crate::aws::Fate::Refused`].
+    /// DescribeServices, for all services of the cluster that wait for a look. A service that is missing, not ACTIVE or
+    /// without a PRIMARY deployment is an error that is [`crate::aws::Fate::Refused`].
     pub async fn look(&self, service: &Service) -> Result<Look, Error> {
-        const OPERATION: &str = "DescribeServices";
-        let answer = self
-            .client(service)
-            .describe_services()
-            .cluster(service.cluster.as_str())
-            .services(&service.name)
-            .send()
-            .await
-            .map_err(|error| convert(OPERATION, &error))?;
-        if let Some(failure) = answer.failures().first() {
-            let reason = failure.reason().unwrap_or("without a reason");
-            return Err(Error::refused(
-                OPERATION,
-                match reason {
-                    "MISSING" => format!(
-                        "there is no service `{}` in cluster `{}`; gehen deploys services that exist",
-                        service.name,
-                        service.cluster.as_str()
-                    ),
-                    _ => format!("ECS can't describe the service: {reason}"),
-                },
-            ));
-        }
-        match answer.services() {
-            [seen] => look(OPERATION, seen),
-            _ => Err(Error::refused(OPERATION, "the answer doesn't hold the service")),
-        }
+        self.looks.look(self, service, Haste::None).await
+    }
+
+    /// As [`Self::look`], without waiting for a turn.
+    pub async fn look_in_haste(&self, service: &Service) -> Result<Look, Error> {
+        self.looks.look(self, service, Haste::Rollback).await
+    }
+
+    /// DescribeServices of these services, which are of the cluster of `service`.
+    async fn describe(&self, service: &Service, names: &BTreeSet<&str>) -> Result<Described, Error> {
+        let cluster = service.cluster.as_str();
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let asked = self.client(service).describe_services().cluster(cluster).set_services(Some(names)).send().await;
+        asked.map(|answer| Described::new(cluster, answer)).map_err(|error| convert(Described::OPERATION, &error))
     }
 
     /// DescribeTaskDefinition of one revision, tags included, with every field that ECS sent.
     pub async fn task_definition(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.may_read().await;
         describe(self.client(service), &arn.0).await
     }
 
     /// As [`Self::task_definition`], in `region`; where `arn` names no revision, the newest of its family that is
     /// ACTIVE. API_DescribeTaskDefinition takes a family by its name only.
     pub async fn task_definition_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.may_read().await;
         describe(self.client_in(region), if arn.names_revision() { &arn.0 } else { arn.family() }).await
     }
 
     /// As [`Self::task_definition`], of the newest ACTIVE revision of the family that `arn` belongs to
     /// (API_DescribeTaskDefinition).
     pub async fn newest_of_family(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.may_read().await;
         describe(self.client(service), arn.family()).await
     }
 
     /// As [`Self::newest_of_family`], in `region`.
     pub async fn newest_of_family_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
+        self.may_read().await;
         describe(self.client_in(region), arn.family()).await
     }
 
@@ -169,6 +207,7 @@ impl Ecs {
         let mut arns = Vec::new();
         let mut next = None;
         for _ in 0..MOST_PAGES {
+            self.may_read().await;
             let page = self
                 .client(service)
                 .list_tasks()
@@ -197,6 +236,7 @@ impl Ecs {
     pub async fn describe_tasks(&self, service: &Service, arns: &[String]) -> Result<Vec<Task>, Error> {
         let mut tasks = Vec::new();
         for arns in arns.chunks(TASKS_AT_ONCE) {
+            self.may_read().await;
             let described = self
                 .client(service)
                 .describe_tasks()
@@ -223,6 +263,7 @@ impl Ecs {
         let mut newest: Option<aws_sdk_ecs::types::ServiceDeploymentBrief> = None;
         let mut next = None;
         for _ in 0..MOST_PAGES {
+            self.may_read().await;
             let page = self
                 .client(service)
                 .list_service_deployments()
@@ -242,6 +283,7 @@ impl Ecs {
             next = page.next_token;
         }
         let Some(revision) = newest.and_then(|newest| newest.target_service_revision_arn) else { return Ok(None) };
+        self.may_read().await;
         let described = self
             .client(service)
             .describe_service_revisions()
@@ -261,6 +303,7 @@ impl Ecs {
         arn: &ServiceDeploymentArn,
     ) -> Result<ServiceDeployment, Error> {
         const OPERATION: &str = "DescribeServiceDeployments";
+        self.may_read().await;
         let described = self
             .client(service)
             .describe_service_deployments()

@@ -22,7 +22,6 @@ mod text;
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::sync::Mutex;
 
 use crate::{
     aws::Aws,
@@ -95,7 +94,7 @@ fn deploy(request: &Request) -> anyhow::Result<ExitCode> {
                 by = cancel.cancelled() => return Ok(end(&End::Cancelled(by))),
                 connected = connected => connected?,
             };
-            let clients = Clients { ecs, events, ecr: Ecr::new(&aws), ping, registers: Mutex::default() };
+            let clients = Clients::new(ecs, events, Ecr::new(&aws), ping);
             let order = Order { services, scheduled_tasks, version: &request.version, parallel: config.parallel };
             let ended = if request.dry_run {
                 deploy::plan(&clients, &order, &cancel, aws.credentials_end()).await.map(|()| None)

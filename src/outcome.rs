@@ -87,8 +87,6 @@ pub enum Outcome {
         task_definition: TaskDefinitionArn,
         /// The version that it was seen to be, where anything names one.
         version: Option<GitSha>,
-        /// Old tasks that get no new requests and are still about to end.
-        leaving: usize,
     },
     /// The new version is live, but the time for draining the old one ran out.
     Undetermined {
@@ -233,7 +231,7 @@ mod tests {
     #[test]
     fn the_worst_service_decides() {
         let arn = || TaskDefinitionArn("task-definition/api:2".into());
-        let deployed = || Outcome::Deployed { task_definition: arn(), version: None, leaving: 0 };
+        let deployed = || Outcome::Deployed { task_definition: arn(), version: None };
         let undetermined =
             || Outcome::Undetermined { task_definition: arn(), version: None, remaining: String::new().into() };
         let failed = || Outcome::NotUpdated { why: String::new().into() };

@@ -14,7 +14,7 @@ const ASSUME_ROLE: &str = "sts:AssumeRole";
 
 /// Why a request to AWS gave no result. An operation of ECS goes by its name, that of another service by its action,
 /// such as `ecr:BatchGetImage`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     /// What may be assumed of the request.
     pub fate: Fate,

@@ -46,6 +46,9 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     say(&Event::Begins);
+    if service.update_strategy.makes_revision() && snapshot.ready().is_none() {
+        clients.ecs.may_register(service).await;
+    }
     let (before, proofs) = match look_again(clients, snapshot).await {
         Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
@@ -72,7 +75,8 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     if service.url.is_some() && matches!(proof, Proof::Counts) {
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
-    // Registering may have taken a while: what is displaced must be what was looked at.
+    clients.ecs.may_update(service).await;
+    // That and registering may have taken a while: what is displaced must be what was looked at.
     let before = match answered(service, async || clients.ecs.look(service).await).await {
         Ok(look) if look.primary.id == before.primary.id => look,
         Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
@@ -125,7 +129,7 @@ fn proven_as(
     replaced: impl FnOnce(Replacement) -> Attempt,
 ) -> Attempt {
     match proven {
-        Proven::Complete { leaving } => Attempt::Live(Outcome::Deployed { task_definition, version, leaving }),
+        Proven::Complete => Attempt::Live(Outcome::Deployed { task_definition, version }),
         Proven::NotDrained(remaining) => Attempt::Live(Outcome::Undetermined { task_definition, version, remaining }),
         Proven::Failed(why) => failed(why),
         Proven::Replaced(replacement) => replaced(replacement),

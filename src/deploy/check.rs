@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     replaced::Replacement,
     standing::{Deployment, Standing},
-    watch::Watch,
+    watch::{Awaited, Watch},
 };
 use crate::{
     ecs::{Rollout, SeenDeployment, Strategy, Task},
@@ -64,14 +64,18 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, patience
                         return ControlFlow::Break(Seen::GivenUp(why));
                     }
                     watch.say_stage(&look).await;
-                    if matches!(proof, Proof::Url { .. }) || !all_run(seen) || !has_moved(&look.strategy, seen) {
-                        return ControlFlow::Continue(PACE);
+                    if matches!(proof, Proof::Url { .. }) {
+                        return ControlFlow::Continue(watch.pause(Awaited::Failure));
+                    }
+                    let awaited = if seen.running > 0 { Awaited::End } else { Awaited::Failure };
+                    if !all_run(seen) || !has_moved(&look.strategy, seen) {
+                        return ControlFlow::Continue(watch.pause(awaited));
                     }
                     match watch.tasks().await {
                         Ok(tasks) if are_healthy(ours, seen.running, &tasks) => ControlFlow::Break(Seen::Live(
                             format!("{} of {} run and none is unhealthy", seen.running, counted(seen.desired, "task")),
                         )),
-                        Ok(_) => ControlFlow::Continue(PACE),
+                        Ok(_) => ControlFlow::Continue(watch.pause(awaited)),
                         Err(pause) => ControlFlow::Continue(pause),
                     }
                 }
@@ -84,7 +88,7 @@ pub async fn check(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, patience
         if answer.shows(version) {
             return ControlFlow::Break(Seen::Live(format!("the url {answer}")));
         }
-        ControlFlow::Continue(PACE)
+        ControlFlow::Continue(PACE / 2)
     });
     let seen = tokio::select! {
         biased;

@@ -9,7 +9,7 @@ use super::{
     check::{Proof, ended},
     replaced::Replacement,
     standing::{Deployment, Standing, judge},
-    watch::Watch,
+    watch::{Awaited, Watch},
 };
 use crate::{
     ecs::{Look, Meant, Rollout, SeenDeployment, Strategy, Task},
@@ -23,13 +23,8 @@ use crate::{
 /// How a drain check ended.
 #[derive(Debug)]
 pub enum Drained {
-    /// Only the new version can be reached.
-    Complete {
-        /// How that was seen.
-        how: String,
-        /// Old tasks that get no new requests and sit out their deregistration delay, or shut down.
-        leaving: usize,
-    },
+    /// Only the new version can be reached; how that was seen.
+    Complete(String),
     /// The time ran out while the new version is live; what remains of the old one.
     TimedOut(Reason),
     /// The new version did not stay live, and why.
@@ -72,7 +67,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
             if let Some(why) = lacks_completed(&look, ours.relieves_all, proof, old) {
                 watch.say_awaits_completed(why);
             }
-            return ControlFlow::Continue(PACE);
+            return ControlFlow::Continue(watch.pause(Awaited::End));
         }
         let (url, version) = match proof {
             Proof::Url { url, version } if primary.desired > 0 => (url, version),
@@ -86,7 +81,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
         if is_alone && (since.elapsed() < PACE || still_agrees(watch, ours, proof, old).await) {
             return ControlFlow::Break(Seen::Gone(format!("{requests} requests in a row show only {version}")));
         }
-        ControlFlow::Continue(PACE)
+        ControlFlow::Continue(watch.pause(Awaited::End))
     });
     // Asked all the while, so that at the end it is known how the version did while the old one drained.
     let by_url = poll::until(deadline, async || {
@@ -102,7 +97,7 @@ pub async fn drain(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
         seen = by_url => seen,
     };
     match seen {
-        Some(Seen::Gone(how)) => Drained::Complete { how, leaving: leaving(watch, ours, old).await },
+        Some(Seen::Gone(how)) => Drained::Complete(how),
         Some(Seen::Ended(reason)) => Drained::Failed(ended(&reason, watch).await),
         Some(Seen::GivenUp(why)) => Drained::Failed(
             watch.explain(format!("the new version did not stay live until the old one was gone: {why}")).await,
@@ -239,16 +234,6 @@ fn speaks_for_it(ours: &Deployment, look: Option<&Look>, answer: Option<&Answer>
 /// Whether `task` belongs to what is to be gone.
 fn is_old(task: &Task, ours: &Deployment, old: Old) -> bool {
     !task.is_of(&ours.id) && (old == Old::Every || task.task_definition != ours.task_definition)
-}
-
-/// Old tasks that have left the load balancer, or are leaving it, and live on. Only asked for the last line, so a
-/// failed look counts as none.
-async fn leaving(watch: &Watch<'_>, ours: &Deployment, old: Old) -> usize {
-    if watch.last_look().is_none_or(|look| look.others.is_empty()) {
-        return 0;
-    }
-    let tasks = watch.clients.ecs.tasks(watch.service, Meant::ToStop).await.unwrap_or_default();
-    tasks.iter().filter(|task| task.is_leaving() && is_old(task, ours, old)).count()
 }
 
 /// What there was to wait for at the end: old tasks that still run, or ECS's COMPLETED.

@@ -19,6 +19,7 @@ mod update;
 mod watch;
 
 use std::{
+    cell::Cell,
     fmt,
     time::{Duration, SystemTime},
 };
@@ -83,7 +84,18 @@ pub struct Clients<'a> {
     /// The services' urls.
     pub ping: Ping,
     /// Held while a service's revision is registered: one after another, however many are deployed at the same time.
-    pub registers: Mutex<()>,
+    registers: Mutex<()>,
+    /// When the run began.
+    since: Instant,
+    /// How many services are watched.
+    watches: Cell<usize>,
+}
+
+impl<'a> Clients<'a> {
+    /// Those of a run that begins now.
+    pub fn new(ecs: Ecs, events: EventBridge, ecr: Ecr<'a>, ping: Ping) -> Self {
+        Self { ecs, events, ecr, ping, registers: Mutex::default(), since: Instant::now(), watches: Cell::default() }
+    }
 }
 
 /// What preflight found that must be mended before anything is changed: where, and what is wrong.

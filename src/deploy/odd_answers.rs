@@ -263,13 +263,8 @@ impl Bench {
         }];
         let events = EventBridge::connect(aws, &scheduled_tasks);
         let ecs = Ecs::connect(aws, &services, events.regions()).expect("the region is known");
-        let clients = Clients {
-            ecs,
-            events,
-            ecr: Ecr::new(aws),
-            ping: Ping::new().expect("TLS roots"),
-            registers: tokio::sync::Mutex::default(),
-        };
+        let _inside = runtime.enter();
+        let clients = Clients::new(ecs, events, Ecr::new(aws), Ping::new().expect("TLS roots"));
         Self { runtime, canned, clients, services, scheduled_tasks }
     }
 

@@ -18,11 +18,8 @@ use crate::{
 
 /// How the two checks ended.
 pub enum Proven {
-    /// Both passed; so many old tasks get no new requests and are still about to end.
-    Complete {
-        /// How many.
-        leaving: usize,
-    },
+    /// Both passed.
+    Complete,
     /// The version is live, but the time for the old one to go ran out; what remains of it.
     NotDrained(Reason),
     /// The version is not live, or did not stay so, and why.
@@ -50,9 +47,9 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
     }
     say(&Event::Draining { proof, timeout: patience });
     match watch.with_heartbeat(patience, Box::pin(drain(&watch, ours, proof, old, patience))).await {
-        Drained::Complete { how, leaving } => {
+        Drained::Complete(how) => {
             say(&Event::Drained { how: &how });
-            Proven::Complete { leaving }
+            Proven::Complete
         }
         Drained::TimedOut(remaining) => Proven::NotDrained(remaining),
         Drained::Failed(why) => Proven::Failed(why),

@@ -322,7 +322,7 @@ impl Rollback<'_> {
 
     /// One look. That ECS is slow to answer, or doesn't, is told, since nothing is requested before it has.
     async fn look(&self) -> Result<Look, Error> {
-        let look = self.clients.ecs.look(self.service);
+        let look = self.clients.ecs.look_in_haste(self.service);
         tokio::pin!(look);
         let answer = if let Ok(answer) = timeout(SLOW_LOOK, &mut look).await {
             answer
@@ -402,7 +402,7 @@ impl Rollback<'_> {
         let is_previous = returned.to == self.previous.arn || returned.copy_of.is_some();
         let proof = if is_previous { &self.sent.proof_of_previous } else { &Proof::Counts };
         match prove(self.clients, self.service, &deployment, proof, Old::OtherTaskDefinitions).await {
-            Proven::Complete { .. } => RolledBack::Proven(returned),
+            Proven::Complete => RolledBack::Proven(returned),
             Proven::NotDrained(remaining) => RolledBack::NotDrained(returned, remaining.to_string()),
             Proven::Failed(why) => RolledBack::Failed(why.to_string()),
             Proven::Replaced(replacement) => replaced(replacement),

@@ -362,6 +362,7 @@ async fn attempt(
                     *written = Some(Written { after: Vec::new(), answer: Answer::Awaited });
                 }
                 is_new = true;
+                clients.ecs.may_register_in(&schedule.region).await;
                 let registration = job.base().registration(schedule.version);
                 let register = async || clients.ecs.register_in(&schedule.region, &registration).await;
                 let arn = answered(schedule.task, register).await?;

@@ -31,8 +31,18 @@ use crate::{
 
 /// How often it is told that a wait goes on.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How often the tasks that stop are listed while neither the counts nor the events of the service change.
-const UNCHANGED: Duration = Duration::from_secs(3);
+/// How often to look while nothing but a failure can show.
+const SELDOM: Duration = Duration::from_secs(2);
+/// How often to look while the end may come at any moment, at first and once that has taken longer than [`SOON`].
+const OFTEN: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(800)];
+/// See [`OFTEN`].
+const SOON: Duration = Duration::from_secs(10);
+/// How often the tasks that stop are listed though nothing in the looks hints at one.
+const WITHOUT_HINT: Duration = Duration::from_secs(6);
+/// As [`WITHOUT_HINT`], for each service that is watched: all of them together make no more than one such list a second.
+const WITHOUT_HINT_EACH: Duration = Duration::from_secs(1);
+/// How many looks in a row list the tasks that stop after a hint: a list may be from before it.
+const LISTS_AFTER_HINT: u8 = 2;
 /// How long it may take to find out, for a last message, why tasks stopped: a rollback may wait for it.
 const LAST_QUESTION: Duration = Duration::from_secs(3);
 /// How many of the newest service events a last message carries.
@@ -66,16 +76,30 @@ pub struct Watch<'a> {
     tasks_from: Cell<Option<Instant>>,
     /// The newest service event that has been read.
     newest_event: RefCell<Option<String>>,
-    /// What the tasks that stop were last listed for, and when.
-    listed: RefCell<Option<(Trace, Instant)>>,
+    /// Since when the end has been near.
+    near_since: Cell<Option<Instant>>,
+    /// How many tasks of ours were on their way or ran in the last look, and how many had failed.
+    counted: Cell<(usize, usize)>,
+    /// Whether ECS has told that it started tasks of ours.
+    has_started: Cell<bool>,
+    /// How many more looks are to list the tasks that stop, because something hinted at one.
+    hinted: Cell<u8>,
+    /// When the tasks that stop were last listed; none if they are to be listed at once.
+    listed: Cell<Option<Instant>>,
     /// The tasks that stop, by ARN; those of ours that failed in full.
     stopping: RefCell<HashMap<String, Option<Task>>>,
     /// Whether they have been listed once.
     has_listed: Cell<bool>,
 }
 
-/// What changes in a look when a task stops: how many run, are pending and have failed, and the newest service event.
-type Trace = (usize, usize, usize, Option<String>);
+/// What a phase waits for when it looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Its end, which may come at any moment.
+    End,
+    /// Nothing that a look could show but a failure.
+    Failure,
+}
 
 /// What one look says about the tasks of ours and of the deployments before it.
 #[derive(Clone, Copy)]
@@ -111,7 +135,7 @@ pub struct LastSeen {
 impl LastSeen {
     /// Whether looks have failed since the last one that succeeded, so that its age matters.
     pub fn is_old(age: Duration) -> bool {
-        age > 3 * PACE
+        age > 3 * SELDOM
     }
 }
 
@@ -133,6 +157,7 @@ impl Said {
 impl<'a> Watch<'a> {
     /// Begins to watch how `ours` does.
     pub fn new(clients: &'a Clients<'a>, service: &'a Service, ours: &'a Deployment) -> Self {
+        clients.watches.update(|watches| watches + 1);
         Self {
             clients,
             service,
@@ -153,7 +178,12 @@ impl<'a> Watch<'a> {
             service_deployment: RefCell::default(),
             tasks_from: Cell::default(),
             newest_event: RefCell::default(),
-            listed: RefCell::default(),
+            near_since: Cell::default(),
+            counted: Cell::default(),
+            has_started: Cell::default(),
+            hinted: Cell::default(),
+            // Where it was there before, what stopped before is to be told from what stops now.
+            listed: Cell::new((!ours.was_there).then(Instant::now)),
             stopping: RefCell::default(),
             has_listed: Cell::default(),
         }
@@ -167,7 +197,9 @@ impl<'a> Watch<'a> {
                 let counts = Counts { deployment: &self.ours.id, look: &look };
                 self.said.borrow_mut().say(self.service, &Event::Counted(counts));
                 if look.primary.id == self.ours.id {
-                    self.say_troubles(&look);
+                    if self.read_events(&look) | self.lacks_tasks(&look.primary) {
+                        self.hinted.set(LISTS_AFTER_HINT);
+                    }
                     if let Some(arn) = self.ours.service_deployment_in(&look) {
                         *self.service_deployment.borrow_mut() = Some(arn.clone());
                     }
@@ -181,6 +213,19 @@ impl<'a> Watch<'a> {
                 Err(self.backoff.borrow_mut().pause().max(PACE))
             }
         }
+    }
+
+    /// The pause until the next look. Pauses of all services end on the same beats, so that one request serves many.
+    pub fn pause(&self, awaited: Awaited) -> Duration {
+        let pace = match awaited {
+            Awaited::Failure => SELDOM,
+            Awaited::End => {
+                let near_since = self.near_since.get().unwrap_or_else(Instant::now);
+                self.near_since.set(Some(near_since));
+                OFTEN[usize::from(near_since.elapsed() > SOON)]
+            }
+        };
+        until_beat(self.clients.since.elapsed(), pace)
     }
 
     /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads
@@ -213,18 +258,16 @@ impl<'a> Watch<'a> {
     }
 
     /// Why the deployment is to be given up, by the tasks of ours that failed so far. To be asked after each `look` in
-    /// which ours is the PRIMARY; tasks are listed when something has changed in it, and now and then. `was_live` says
-    /// that the version has been seen live.
+    /// which ours is the PRIMARY; tasks are listed when something in it hints at one that stopped, and now and then.
+    /// `was_live` says that the version has been seen live.
     pub async fn failure(&self, look: &Look, was_live: bool) -> Option<String> {
         let ours = &look.primary;
-        let newest_event = look.events.first().map(|event| event.id.clone());
-        let trace = (ours.running, ours.pending, ours.failed_tasks, newest_event);
-        let unchanged = |(before, at): &(Trace, Instant)| *before == trace && at.elapsed() < UNCHANGED;
         let must_wait = self.tasks_from.get().is_some_and(|from| Instant::now() < from);
-        if must_wait || self.listed.borrow().as_ref().is_some_and(unchanged) {
+        let is_due = self.listed.get().is_none_or(|at| at.elapsed() >= self.without_hint());
+        if must_wait || (self.hinted.get() == 0 && !is_due) {
             return None;
         }
-        self.list_stopping().await?;
+        let all_known = self.list_stopping().await?;
         let failed: Vec<_> = self.stopping.borrow().values().flatten().cloned().collect();
         let living = if failures::can_be_enough(failed.len()) {
             self.noted(self.clients.ecs.tasks(self.service, Meant::ToRun).await)?
@@ -233,12 +276,16 @@ impl<'a> Watch<'a> {
         };
         let living: Vec<_> = living.into_iter().filter(|task| task.is_of(&self.ours.id)).collect();
         // Not before all has been seen: what a stumbling API kept back is asked for again with the next look.
-        *self.listed.borrow_mut() = Some((trace, Instant::now()));
+        self.listed.set(Some(Instant::now()));
+        if all_known {
+            self.hinted.update(|lists| lists.saturating_sub(1));
+        }
         failures::verdict(&failed, &living, ours.desired, was_live)
     }
 
-    /// Brings what is known of the tasks that stop up to date. Each is described until its reason is known, once.
-    async fn list_stopping(&self) -> Option<()> {
+    /// Brings what is known of the tasks that stop up to date. Each is described until its reason is known, once; says
+    /// whether that of all is.
+    async fn list_stopping(&self) -> Option<bool> {
         let arns = self.noted(self.clients.ecs.task_arns(self.service, Meant::ToStop).await)?;
         let new: Vec<_> = arns.iter().filter(|arn| !self.stopping.borrow().contains_key(*arn)).cloned().collect();
         let described = self.noted(self.clients.ecs.describe_tasks(self.service, &new).await)?;
@@ -246,12 +293,16 @@ impl<'a> Watch<'a> {
         let arns: HashSet<_> = arns.into_iter().collect();
         stopping.retain(|arn, _| arns.contains(arn));
         let is_old = self.ours.was_there && !self.has_listed.replace(true);
+        let mut all_known = true;
         for task in described {
-            let Some(stopped) = &task.stopped else { continue };
+            let Some(stopped) = &task.stopped else {
+                all_known = false;
+                continue;
+            };
             let is_failure = !is_old && task.is_of(&self.ours.id) && failures::end(stopped) != End::Ordinary;
             stopping.insert(task.arn.clone(), is_failure.then_some(task));
         }
-        Some(())
+        Some(all_known)
     }
 
     /// The answer of a request about tasks. One that failed says nothing about the deployment; it is told.
@@ -271,14 +322,36 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Tells the service events that came since the last look and speak of trouble, such as with placing tasks.
-    fn say_troubles(&self, look: &Look) {
+    /// Tells the service events that came since the last look and speak of trouble, such as with placing tasks. Says
+    /// whether any hints at a task that stopped: trouble, or that ECS started tasks again.
+    fn read_events(&self, look: &Look) -> bool {
         let newest = self.newest_event.replace(look.events.first().map(|event| event.id.clone()));
-        let new = look.events.iter().take_while(|event| Some(&event.id) != newest.as_ref());
-        let troubles: Vec<_> = new.filter(|event| is_trouble(&event.message)).collect();
-        for event in troubles.into_iter().rev() {
-            self.said_of_events.borrow_mut().say(self.service, &Event::EcsSays(&event.message));
+        let new: Vec<_> = look.events.iter().take_while(|event| Some(&event.id) != newest.as_ref()).collect();
+        let mut is_hint = false;
+        for event in new.into_iter().rev() {
+            if is_trouble(&event.message) {
+                self.said_of_events.borrow_mut().say(self.service, &Event::EcsSays(&event.message));
+                is_hint = true;
+            }
+            // "(service api) has started 2 tasks: …" (dg/service-event-messages)
+            if event.message.contains("has started") {
+                is_hint |= self.has_started.replace(true);
+            }
         }
+        is_hint
+    }
+
+    /// Whether fewer tasks of ours are on their way or run than in the last look, or others failed.
+    fn lacks_tasks(&self, ours: &SeenDeployment) -> bool {
+        let now = (ours.running + ours.pending, ours.failed_tasks);
+        let (alive, failed) = self.counted.replace(now);
+        now.0 < alive || (now.1 > 0 && now.1 != failed)
+    }
+
+    /// How often the tasks that stop are listed without a hint.
+    fn without_hint(&self) -> Duration {
+        let watches = u32::try_from(self.clients.watches.get()).unwrap_or(u32::MAX);
+        WITHOUT_HINT.max(WITHOUT_HINT_EACH.saturating_mul(watches))
     }
 
     /// Tells in which stage a deployment is that has stages: blue/green, linear or canary. `look` shows it as PRIMARY.
@@ -350,7 +423,7 @@ impl<'a> Watch<'a> {
     pub async fn explain(&self, mut what: String) -> Reason {
         let mut seen = Vec::new();
         match timeout(LAST_QUESTION, self.list_stopping()).await {
-            Ok(Some(())) => {}
+            Ok(Some(_)) => {}
             _ => seen.push("ECS could not be asked why tasks stopped".to_owned()),
         }
         if let Some(task) = self.last_failure().await {
@@ -381,6 +454,19 @@ impl<'a> Watch<'a> {
         let told = |task: &Task| task.stopped.as_ref().map(|stopped| (!stopped.containers.is_empty(), stopped.at));
         tasks.into_iter().max_by_key(told)
     }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.clients.watches.update(|watches| watches - 1);
+    }
+}
+
+/// How long it is until the next beat, where there is one after each `pace` since the run began `past` ago.
+fn until_beat(past: Duration, pace: Duration) -> Duration {
+    let beats = past.as_nanos() / pace.as_nanos();
+    let next = pace.saturating_mul(u32::try_from(beats + 1).unwrap_or(u32::MAX));
+    next.saturating_sub(past)
 }
 
 /// Does `work`, and calls `beat` every [`HEARTBEAT`] with how long it has taken so far.

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecs::{
+    operation::describe_services::DescribeServicesOutput,
     primitives::DateTime,
     types::{
-        CanaryConfiguration, Deployment, DeploymentConfiguration, DeploymentRolloutState, DeploymentStrategy,
+        CanaryConfiguration, Deployment, DeploymentConfiguration, DeploymentRolloutState, DeploymentStrategy, Failure,
         HealthStatus, LinearConfiguration, SchedulingStrategy, Service, ServiceDeploymentStatus, TaskStopCode,
     },
 };
@@ -15,6 +16,41 @@ use super::seen::{
     Stopped, Strategy, Task, TaskDefinitionArn,
 };
 use crate::aws::Error;
+
+/// An answer of DescribeServices.
+pub(super) struct Described {
+    cluster: String,
+    answer: DescribeServicesOutput,
+}
+
+impl Described {
+    pub(super) const OPERATION: &str = "DescribeServices";
+
+    /// The answer for services of `cluster`.
+    pub(super) fn new(cluster: &str, answer: DescribeServicesOutput) -> Self {
+        Self { cluster: cluster.to_owned(), answer }
+    }
+
+    /// What it says of one of the services that were asked for.
+    pub(super) fn look_at(&self, name: &str) -> Result<Look, Error> {
+        if let Some(seen) = self.answer.services().iter().find(|seen| seen.service_name() == Some(name)) {
+            return look(Self::OPERATION, seen);
+        }
+        let is_its = |failure: &&Failure| failure.arn().is_none_or(|arn| arn.rsplit('/').next() == Some(name));
+        let failure = self.answer.failures().iter().find(is_its).map(Failure::reason);
+        Err(Error::refused(
+            Self::OPERATION,
+            match failure {
+                Some(Some("MISSING")) => format!(
+                    "there is no service `{name}` in cluster `{}`; gehen deploys services that exist",
+                    self.cluster
+                ),
+                Some(reason) => format!("ECS can't describe the service: {}", reason.unwrap_or("without a reason")),
+                None => "the answer doesn't hold the service".to_owned(),
+            },
+        ))
+    }
+}
 
 /// The look that `service` is, if it can be deployed to and watched.
 pub(super) fn look(operation: &'static str, service: &Service) -> Result<Look, Error> {

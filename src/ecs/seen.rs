@@ -200,12 +200,6 @@ impl Task {
     pub fn is_of(&self, deployment: &DeploymentId) -> bool {
         self.started_by.as_ref() == Some(deployment)
     }
-
-    /// Whether it has left the load balancer, or is leaving it, and lives on: it gets no new requests
-    /// (dg/task-lifecycle-explanation).
-    pub fn is_leaving(&self) -> bool {
-        matches!(self.status.as_str(), "DEACTIVATING" | "STOPPING" | "DEPROVISIONING")
-    }
 }
 
 /// Who or what ended a task (`stopCode` of API_Task).

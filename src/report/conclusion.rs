@@ -8,7 +8,7 @@ use super::{Event, events::Who};
 use crate::{
     config::UpdateStrategy,
     deploy::{Returned, RolledBack},
-    ecs::TaskDefinitionArn,
+    ecs::{SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     text::{counted, duration, excerpt},
@@ -134,6 +134,11 @@ impl fmt::Display for Conclusion<'_> {
     }
 }
 
+/// Whether none of a deployment's tasks is counted any more, though it is still listed.
+fn is_leaving(other: &SeenDeployment) -> bool {
+    (other.running, other.pending) == (0, 0)
+}
+
 /// The first of the last lines.
 struct Headline<'a>(&'a Ended);
 
@@ -142,20 +147,22 @@ impl fmt::Display for Headline<'_> {
         let Ended { outcome, last_look, known, took, update_strategy, .. } = self.0;
         let (took, now) = (duration(*took), now(self.0));
         match outcome {
-            Outcome::Deployed { task_definition, version, leaving } => {
+            Outcome::Deployed { task_definition, version } => {
                 let done = match update_strategy {
                     UpdateStrategy::Current | UpdateStrategy::Latest => "DEPLOYED",
                     UpdateStrategy::Redeploy => "DEPLOYED ANEW:",
                     UpdateStrategy::None => "FOUND LIVE:",
                 };
                 write!(formatter, "{done} {} in {took}; {now}", Live(version.as_ref(), task_definition))?;
-                // They were counted when the drain check passed; the service may have had time since.
-                if *leaving > 0 && last_look.as_ref().is_ok_and(|look| !look.others.is_empty()) {
-                    let balanced = last_look.as_ref().is_ok_and(|look| look.load_balanced);
-                    let delay = if balanced { ", for the load balancer's deregistration delay" } else { "" };
-                    write!(formatter, "; {} out of reach and still ending{delay}", counted(*leaving, "old task"))?;
+                // A deployment is listed until the last of its tasks has ended (API_Deployment).
+                match last_look {
+                    Ok(look) if look.others.iter().any(is_leaving) => {
+                        let delay =
+                            if look.load_balanced { ", for the load balancer's deregistration delay" } else { "" };
+                        write!(formatter, "; old tasks are out of reach and still ending{delay}")
+                    }
+                    _ => Ok(()),
                 }
-                Ok(())
             }
             Outcome::Undetermined { task_definition, version, .. } => write!(
                 formatter,
