@@ -15,6 +15,7 @@ use aws_sdk_ecs::{
 };
 
 pub use definition::{Registration, TaskDefinition, Unclear};
+pub use pace::WriteTurn;
 pub use seen::{
     DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, StopCode,
     Stopped, Strategy, Task, TaskDefinitionArn,
@@ -87,8 +88,12 @@ impl Ecs {
         Ok(Self { regions: connected, reads: Reads::default(), looks: Looks::default() })
     }
 
+    fn region_named(&self, region: &str) -> &Region {
+        self.regions.get(&Some(region.to_owned())).expect("connect made a client for each region asked for")
+    }
+
     fn client_in(&self, region: &str) -> &Client {
-        &self.regions.get(&Some(region.to_owned())).expect("connect made a client for each region asked for").client
+        &self.region_named(region).client
     }
 
     fn region_of(&self, service: &Service) -> &Region {
@@ -106,19 +111,18 @@ impl Ecs {
     }
 
     /// Waits for a turn to register a revision for `service`.
-    pub async fn may_register(&self, service: &Service) {
-        self.region_of(service).registrations.turn().await;
+    pub async fn may_register(&self, service: &Service) -> WriteTurn<'_> {
+        self.region_of(service).registrations.turn().await
     }
 
     /// As [`Self::may_register`], in `region`.
-    pub async fn may_register_in(&self, region: &str) {
-        let region = self.regions.get(&Some(region.to_owned()));
-        region.expect("connect made a client for each region asked for").registrations.turn().await;
+    pub async fn may_register_in(&self, region: &str) -> WriteTurn<'_> {
+        self.region_named(region).registrations.turn().await
     }
 
     /// Waits for a turn to update `service`.
-    pub async fn may_update(&self, service: &Service) {
-        self.region_of(service).updates.turn().await;
+    pub async fn may_update(&self, service: &Service) -> WriteTurn<'_> {
+        self.region_of(service).updates.turn().await
     }
 
     /// The region that requests for `service` go to.

@@ -5,9 +5,9 @@ use super::{
     check::Proof,
     drain::Old,
     explain,
-    preflight::{Proofs, Snapshot, look_again},
+    preflight::{Proofs, Snapshot, ask_url, look_again},
     prove::{Proven, prove},
-    register::register,
+    register::{register, turn_to_register},
     replaced::Replacement,
     rollback::Sent,
     standing::Deployment,
@@ -46,10 +46,9 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     say(&Event::Begins);
-    if service.update_strategy.makes_revision() && snapshot.ready().is_none() {
-        clients.ecs.may_register(service).await;
-    }
-    let (before, proofs) = match look_again(clients, snapshot).await {
+    let answer = ask_url(clients, service).await;
+    let turn = turn_to_register(clients, snapshot).await;
+    let (before, proofs) = match look_again(clients, snapshot, answer.as_ref()).await {
         Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
@@ -62,7 +61,7 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
         let version = snapshot.version_proven_by(&proofs.new);
         return proven_as(running.task_definition, version, proven, Attempt::NotProven, Attempt::Superseded);
     }
-    let revision = match register(clients, snapshot).await {
+    let revision = match register(clients, snapshot, turn).await {
         Ok(revision) => revision,
         Err(error) => return Attempt::Failed(explain(&error)),
     };
@@ -75,7 +74,7 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     if service.url.is_some() && matches!(proof, Proof::Counts) {
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
-    clients.ecs.may_update(service).await;
+    let mut turn = clients.ecs.may_update(service).await;
     // That and registering may have taken a while: what is displaced must be what was looked at.
     let before = match answered(service, async || clients.ecs.look(service).await).await {
         Ok(look) if look.primary.id == before.primary.id => look,
@@ -102,6 +101,8 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
         proof_of_previous,
         deployment: None,
     });
+    turn.take();
+    drop(turn);
     let ours = match update(clients, service, &revision.arn, &before, &[], PATIENCE).await {
         Ok(deployment) => deployment,
         Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),

@@ -29,10 +29,7 @@ use futures_util::{
     future::{join, join_all},
     stream,
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 pub use attempt::Attempt;
 pub use check::Proof;
@@ -83,8 +80,6 @@ pub struct Clients<'a> {
     pub ecr: Ecr<'a>,
     /// The services' urls.
     pub ping: Ping,
-    /// Held while a service's revision is registered: one after another, however many are deployed at the same time.
-    registers: Mutex<()>,
     /// When the run began.
     since: Instant,
     /// How many services are watched.
@@ -94,7 +89,7 @@ pub struct Clients<'a> {
 impl<'a> Clients<'a> {
     /// Those of a run that begins now.
     pub fn new(ecs: Ecs, events: EventBridge, ecr: Ecr<'a>, ping: Ping) -> Self {
-        Self { ecs, events, ecr, ping, registers: Mutex::default(), since: Instant::now(), watches: Cell::default() }
+        Self { ecs, events, ecr, ping, since: Instant::now(), watches: Cell::default() }
     }
 }
 

@@ -423,9 +423,19 @@ pub async fn find_images<'a>(
     (problems, remarks)
 }
 
-/// Looks at the service and its url once more, right before its first write. A deployment that has completed since
-/// preflight is what the service returns to from now on.
-pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> Result<(Look, Proofs), Error> {
+/// What the service's url answers right before the update, if it has one.
+pub async fn ask_url(clients: &Clients<'_>, service: &Service) -> Option<Answer> {
+    let url = service.url.as_ref()?;
+    Some(clients.ping.get_patiently(url, &service.header, service.request_timeout()).await)
+}
+
+/// Looks at the service once more, right before its first write, and decides what will count as proof, given what its
+/// url `answers`. A deployment that has completed since preflight is what the service returns to from now on.
+pub async fn look_again(
+    clients: &Clients<'_>,
+    snapshot: &mut Snapshot<'_>,
+    answer: Option<&Answer>,
+) -> Result<(Look, Proofs), Error> {
     let service = snapshot.service;
     let look = answered(service, async || clients.ecs.look(service).await).await?;
     let is_news = look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed;
@@ -439,10 +449,6 @@ pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> R
         report::say(&service.name, &Event::Remark(&remark));
     }
     let snapshot = &*snapshot;
-    let answer = match &service.url {
-        Some(url) => Some(clients.ping.get_patiently(url, &service.header, service.request_timeout()).await),
-        None => None,
-    };
     let proofs = match (service.update_strategy, &service.url) {
         (UpdateStrategy::None, Some(url)) => {
             Proofs { new: Proof::Url { url: url.clone(), version: snapshot.version.clone() }, previous: Proof::Counts }
@@ -450,7 +456,7 @@ pub async fn look_again(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>) -> R
         (_, url) => {
             let (running, version) = (snapshot.running.changes(snapshot.version), snapshot.version);
             let previous = snapshot.previous().map(|previous| previous.changes(version)).unwrap_or_default();
-            proofs(url.as_ref(), &running, &previous, version, answer.as_ref())
+            proofs(url.as_ref(), &running, &previous, version, answer)
         }
     };
     if service.url.is_some() && matches!(proofs.new, Proof::Counts) {

@@ -2,7 +2,10 @@
 //! images at the new version.
 
 use super::{Clients, answered, preflight::Snapshot};
-use crate::{aws::Error, ecs::TaskDefinitionArn};
+use crate::{
+    aws::Error,
+    ecs::{TaskDefinitionArn, WriteTurn},
+};
 
 /// The task definition that is to be deployed.
 #[derive(Clone, Debug)]
@@ -13,15 +16,27 @@ pub struct Revision {
     pub is_new: bool,
 }
 
-/// Registers the new revision, unless what it would be made from will do as it is. A repeated request
-/// may leave a second, equal revision behind, which nothing refers to.
-pub async fn register(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<Revision, Error> {
+/// Waits for the service's turn to register, if it needs one. While it is held, no other of its region registers, however
+/// often the request has to be repeated: RegisterTaskDefinition has the smallest bucket of all (request throttling page of
+/// the ECS API reference), and each service has the whole of its patience once its turn has come.
+pub async fn turn_to_register<'a>(clients: &'a Clients<'_>, snapshot: &Snapshot<'_>) -> Option<WriteTurn<'a>> {
+    let needs_one = snapshot.service.update_strategy.makes_revision() && snapshot.ready().is_none();
+    if needs_one { Some(clients.ecs.may_register(snapshot.service).await) } else { None }
+}
+
+/// Registers the new revision, in its `turn`, unless what it would be made from will do as it is. A repeated request may
+/// leave a second, equal revision behind, which nothing refers to.
+pub async fn register(
+    clients: &Clients<'_>,
+    snapshot: &Snapshot<'_>,
+    mut turn: Option<WriteTurn<'_>>,
+) -> Result<Revision, Error> {
     if let Some(ready) = snapshot.ready() {
         return Ok(Revision { arn: ready.arn.clone(), is_new: false });
     }
-    // RegisterTaskDefinition has the smallest bucket of all, which refills once a second (request throttling page of
-    // the ECS API reference): each service has the whole of its patience once its turn has come.
-    let _turn = clients.registers.lock().await;
+    if let Some(turn) = &mut turn {
+        turn.take();
+    }
     let registration = snapshot.base().registration(snapshot.version);
     let arn = answered(snapshot.service, async || clients.ecs.register(snapshot.service, &registration).await).await?;
     Ok(Revision { arn, is_new: true })

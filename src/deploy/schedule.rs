@@ -362,8 +362,8 @@ async fn attempt(
                     *written = Some(Written { after: Vec::new(), answer: Answer::Awaited });
                 }
                 is_new = true;
-                clients.ecs.may_register_in(&schedule.region).await;
                 let registration = job.base().registration(schedule.version);
+                clients.ecs.may_register_in(&schedule.region).await.take();
                 let register = async || clients.ecs.register_in(&schedule.region, &registration).await;
                 let arn = answered(schedule.task, register).await?;
                 if let Some(written) = written {

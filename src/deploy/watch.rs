@@ -135,7 +135,7 @@ pub struct LastSeen {
 impl LastSeen {
     /// Whether looks have failed since the last one that succeeded, so that its age matters.
     pub fn is_old(age: Duration) -> bool {
-        age > 3 * SELDOM
+        age > 2 * SELDOM
     }
 }
 

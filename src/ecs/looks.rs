@@ -112,3 +112,141 @@ impl Looks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{aws::Aws, config::UpdateStrategy};
+    use aws_smithy_runtime_api::{
+        client::{
+            http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+            orchestrator::{HttpRequest, HttpResponse},
+        },
+        http::StatusCode,
+    };
+    use aws_smithy_types::body::SdkBody;
+    use futures_util::future::join_all;
+    use serde_json::{Value, json};
+    use std::sync::{Arc, Mutex};
+    use tokio::time::timeout;
+
+    /// An ECS that knows every service that begins with `api`, takes a second for each answer, and notes what it was
+    /// asked for. It denies to look at `denied`.
+    #[derive(Clone, Debug, Default)]
+    struct Canned(Arc<Mutex<Vec<Vec<String>>>>);
+
+    impl HttpConnector for Canned {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let body: Value = serde_json::from_slice(request.body().bytes().expect("a body")).expect("JSON");
+            let names: Vec<String> = serde_json::from_value(body["services"].clone()).expect("names");
+            self.0.lock().expect("a lock").push(names.clone());
+            let (known, missing): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with("api"));
+            let (status, answer) = if names.iter().any(|name| name == "denied") {
+                (400, json!({"__type": "AccessDeniedException", "message": "no"}))
+            } else {
+                let known: Vec<_> = known.into_iter().map(|name| service(name)).collect();
+                let failure = |name| json!({"arn": format!("arn:aws:ecs:r:1:service/c/{name}"), "reason": "MISSING"});
+                (200, json!({"services": known, "failures": missing.into_iter().map(failure).collect::<Vec<_>>()}))
+            };
+            HttpConnectorFuture::new(async move {
+                sleep(Duration::from_secs(1)).await;
+                let status = StatusCode::try_from(status).expect("a status");
+                Ok(HttpResponse::new(status, SdkBody::from(answer.to_string())))
+            })
+        }
+    }
+
+    fn service(name: &str) -> Value {
+        json!({
+            "serviceName": name, "status": "ACTIVE", "desiredCount": 1,
+            "deployments": [{"id": name, "status": "PRIMARY", "taskDefinition": "arn:aws:ecs:r:1:task-definition/x:1"}],
+        })
+    }
+
+    fn named(name: &str) -> Service {
+        Service {
+            name: name.into(),
+            cluster: "arn:aws:ecs:us-east-1:123456789012:cluster/staging".parse().expect("an ARN"),
+            url: None,
+            timeout: Duration::from_mins(1),
+            header: reqwest::header::SERVER,
+            update_strategy: UpdateStrategy::Current,
+            containers: None,
+        }
+    }
+
+    async fn connect(services: &[Service]) -> (Ecs, Canned) {
+        let canned = Canned::default();
+        let connector = SharedHttpConnector::new(canned.clone());
+        let aws = Aws::canned(http_client_fn(move |_, _| connector.clone())).await;
+        (Ecs::connect(&aws, services, []).expect("the region is known"), canned)
+    }
+
+    /// The id of the PRIMARY, or why there is none.
+    fn told(look: Result<Look, Error>) -> String {
+        look.map_or_else(|error| error.to_string(), |look| look.primary.id.0)
+    }
+
+    fn asked(canned: &Canned) -> Vec<usize> {
+        canned.0.lock().expect("a lock").iter().map(Vec::len).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_that_look_at_the_same_moment_ask_together_and_each_learns_its_own() {
+        let services: Vec<_> = (0..23).map(|number| named(&format!("api-{number}"))).collect();
+        let (ecs, canned) = connect(&services).await;
+        let looks = join_all(services.iter().map(|service| ecs.look(service))).await;
+        for (look, service) in looks.into_iter().zip(&services) {
+            assert_eq!(told(look), service.name);
+        }
+        assert_eq!(asked(&canned), [10, 10, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_missing_is_the_only_one_told_so() {
+        let services = [named("api"), named("web")];
+        let (ecs, canned) = connect(&services).await;
+        let (api, web) = futures_util::future::join(ecs.look(&services[0]), ecs.look(&services[1])).await;
+        assert_eq!(told(api), "api");
+        assert!(told(web).starts_with("DescribeServices: there is no service `web` in cluster `arn:"));
+        assert_eq!(asked(&canned), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_one_may_not_be_looked_at_each_asks_for_itself_from_then_on() {
+        let services = [named("api-1"), named("denied"), named("api-2")];
+        let (ecs, canned) = connect(&services).await;
+        for _ in 0..2 {
+            let looks: Vec<_> = join_all(services.iter().map(|service| ecs.look(service))).await;
+            let told: Vec<_> = looks.into_iter().map(told).collect();
+            assert_eq!(told, ["api-1", "DescribeServices: AccessDeniedException: no", "api-2"]);
+        }
+        assert_eq!(asked(&canned), [3, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_one_that_asks_gives_up_the_others_ask_again() {
+        let services = [named("api-1"), named("api-2"), named("api-3")];
+        let (ecs, canned) = connect(&services).await;
+        let gives_up = timeout(Duration::from_millis(500), ecs.look(&services[0]));
+        let others = join_all(services[1..].iter().map(|service| ecs.look(service)));
+        let (gives_up, others) = futures_util::future::join(gives_up, others).await;
+        assert!(gives_up.is_err());
+        assert_eq!(others.into_iter().map(told).collect::<Vec<_>>(), ["api-2", "api-3"]);
+        assert_eq!(asked(&canned), [3, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rollback_waits_for_no_turn_and_takes_those_that_wait_along() {
+        let services = [named("api-1"), named("api-2")];
+        let (ecs, canned) = connect(&services).await;
+        for _ in 0..10 {
+            ecs.reads.count();
+        }
+        let since = tokio::time::Instant::now();
+        let (waits, in_haste) =
+            futures_util::future::join(ecs.look(&services[0]), ecs.look_in_haste(&services[1])).await;
+        assert_eq!((told(waits).as_str(), told(in_haste).as_str()), ("api-1", "api-2"));
+        assert_eq!((asked(&canned), since.elapsed().as_secs()), (vec![2], 1));
+    }
+}

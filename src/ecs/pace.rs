@@ -5,13 +5,21 @@ use std::{cell::RefCell, collections::VecDeque, time::Duration};
 
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
-/// The most reads in any second, in all regions together: half of the 20 that each bucket of reads gets a second.
-const READS_A_SECOND: usize = 10;
+/// The most reads in a second, in all regions together: half of the 20 that each bucket of reads gets a second.
+const READS: usize = 10;
+/// In which they are made, with a tenth for those that took longer on their way than later ones.
+const SECOND: Duration = Duration::from_millis(1100);
+/// So many may be made at once; those after them are this far apart.
+const READS_AT_ONCE: usize = 5;
+/// See [`READS_AT_ONCE`].
+const APART: Duration = Duration::from_millis(110);
+/// How much longer than another a request may take to reach ECS without being refused for that.
+const ON_THEIR_WAY: Duration = Duration::from_millis(250);
 
-/// A limit on reads: so many in any second. Those that wait go in their order.
+/// A limit on reads: [`READS`] in each [`SECOND`]. Those that wait go in their order.
 #[derive(Debug, Default)]
 pub struct Reads {
     queue: Mutex<()>,
@@ -28,20 +36,27 @@ impl Reads {
     /// Waits until one more read may be made.
     pub async fn turn(&self) -> ReadTurn<'_> {
         let first = self.queue.lock().await;
-        loop {
-            let free = self.recent.borrow().front().map(|oldest| *oldest + Duration::from_secs(1));
-            match free.filter(|free| *free > Instant::now() && self.recent.borrow().len() >= READS_A_SECOND) {
-                Some(free) => sleep_until(free).await,
-                None => return ReadTurn { reads: self, _first: first },
-            }
+        // While it waits, others may be counted that could not wait.
+        while let Some(free) = self.free_from().filter(|free| *free > Instant::now()) {
+            sleep_until(free).await;
         }
+        ReadTurn { reads: self, _first: first }
+    }
+
+    /// From when on one more read may be made; none if that was never limited.
+    fn free_from(&self) -> Option<Instant> {
+        let recent = self.recent.borrow();
+        let before = |count: usize| recent.len().checked_sub(count).map(|place| recent[place] + SECOND);
+        let has_burst = before(READS_AT_ONCE)? > Instant::now();
+        let apart = recent.back().filter(|_| has_burst).map(|last| *last + APART);
+        before(READS).max(apart)
     }
 
     /// Counts a read that is made now, whether it had a turn or could not wait for one.
     pub fn count(&self) {
         let mut recent = self.recent.borrow_mut();
         recent.push_back(Instant::now());
-        while recent.len() > READS_A_SECOND {
+        while recent.len() > READS {
             recent.pop_front();
         }
     }
@@ -64,6 +79,12 @@ pub struct Bucket {
     left: Mutex<Option<(f64, Instant)>>,
 }
 
+/// The right to make one write, which has not been used yet. Nobody else has one of its kind meanwhile.
+pub struct WriteTurn<'a> {
+    bucket: &'a Bucket,
+    left: MutexGuard<'a, Option<(f64, Instant)>>,
+}
+
 impl Bucket {
     /// Half of the bucket that RegisterTaskDefinition draws from: 20, and 1 a second.
     pub fn of_registrations() -> Self {
@@ -76,18 +97,31 @@ impl Bucket {
     }
 
     fn half_of(burst: f64, a_second: f64) -> Self {
-        Self { burst: burst / 2.0, a_second: a_second / 2.0, left: Mutex::default() }
+        Self {
+            // Requests that took longer on their way than the next are counted later, when less has been refilled.
+            burst: burst / 2.0 - ON_THEIR_WAY.as_secs_f64() * a_second / 2.0,
+            a_second: a_second / 2.0,
+            left: Mutex::default(),
+        }
     }
 
-    /// Waits until one more may be made, and counts it.
-    pub async fn turn(&self) {
-        let mut left = self.left.lock().await;
-        let (before, at) = left.unwrap_or((self.burst, Instant::now()));
-        let now = (before + at.elapsed().as_secs_f64() * self.a_second).min(self.burst);
-        let lacks = Duration::from_secs_f64((1.0 - now).max(0.0) / self.a_second);
-        let from = Instant::now() + lacks;
-        sleep_until(from).await;
-        *left = Some(((now - 1.0).max(0.0), from));
+    /// Waits until one more may be made.
+    pub async fn turn(&self) -> WriteTurn<'_> {
+        let left = self.left.lock().await;
+        let lacks = (1.0 - self.left_now(*left)).max(0.0);
+        sleep(Duration::from_secs_f64(lacks / self.a_second)).await;
+        WriteTurn { bucket: self, left }
+    }
+
+    fn left_now(&self, left: Option<(f64, Instant)>) -> f64 {
+        left.map_or(self.burst, |(left, at)| (left + at.elapsed().as_secs_f64() * self.a_second).min(self.burst))
+    }
+}
+
+impl WriteTurn<'_> {
+    /// Uses it, at the moment that the write is sent.
+    pub fn take(&mut self) {
+        *self.left = Some(((self.bucket.left_now(*self.left) - 1.0).max(0.0), Instant::now()));
     }
 }
 
@@ -96,15 +130,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_second_has_more_than_ten_reads() {
+    async fn no_second_has_more_than_ten_reads_and_the_first_are_made_at_once() {
         let (reads, since) = (Reads::default(), Instant::now());
         let mut at = Vec::new();
-        for _ in 0..25 {
+        for _ in 0..40 {
             reads.turn().await.take();
-            at.push(since.elapsed().as_secs());
-            tokio::time::advance(Duration::from_millis(10)).await;
+            at.push(since.elapsed().as_millis());
         }
-        assert_eq!(at, [[0; 10].as_slice(), &[1; 10], &[2; 5]].concat());
+        assert_eq!(at[..11], [0, 0, 0, 0, 0, 110, 220, 330, 440, 550, 1100]);
+        assert!(at.windows(11).all(|reads| reads[10] - reads[0] >= 1100), "{at:?}");
+        assert_eq!(at[39], 1100 + 29 * 110);
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,27 +157,28 @@ mod tests {
         let (bucket, since) = (Bucket::of_registrations(), Instant::now());
         let mut at = Vec::new();
         for _ in 0..13 {
-            bucket.turn().await;
-            at.push(since.elapsed().as_secs());
+            bucket.turn().await.take();
+            at.push(since.elapsed().as_secs_f64().round());
         }
-        assert_eq!(at, [[0; 10].as_slice(), &[2, 4, 6]].concat());
+        assert_eq!(at, [[0.0; 10].as_slice(), &[2.0, 4.0, 6.0]].concat());
         tokio::time::advance(Duration::from_mins(1)).await;
         let again = Instant::now();
-        for _ in 0..10 {
-            bucket.turn().await;
+        for _ in 0..9 {
+            bucket.turn().await.take();
         }
         assert_eq!(again.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_waiting_takes_nothing() {
+    async fn who_gives_up_waiting_or_writes_nothing_takes_nothing() {
         let bucket = Bucket::of_registrations();
         for _ in 0..10 {
-            bucket.turn().await;
+            bucket.turn().await.take();
         }
         let since = Instant::now();
         assert!(tokio::time::timeout(Duration::from_secs(1), bucket.turn()).await.is_err());
-        bucket.turn().await;
+        drop(bucket.turn().await);
+        bucket.turn().await.take();
         assert_eq!(since.elapsed().as_secs(), 2);
     }
 }

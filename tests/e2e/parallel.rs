@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use local_ecs::{Behaviour, Limits, LocalEcs, Settings, What, service};
+use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Request, Settings, What, service};
 
-use crate::support::{LONG, NEW, OLD, THEIRS, colleague_deploys, ecs_with, gehen_yml, kill, moments, updates};
+use crate::support::{
+    LONG, NEW, OLD, THEIRS, bodies, colleague_deploys, colleague_registers, ecs, ecs_with, gehen_yml, kill, moments,
+    tries, updates,
+};
 
 /// When this first happened to the deployment of `name`:2.
 fn at(ecs: &LocalEcs, name: &str, what: What) -> Instant {
@@ -128,4 +131,57 @@ fn services_that_wait_for_their_registration_lose_no_time_for_it() {
     let run = gehen_yml(&ecs, "parallel: 9", &names).deploy(NEW);
     run.exits(0);
     assert!(run.took > Duration::from_mins(1), "{:?}", run.took);
+}
+
+/// The most reads that came in any second.
+fn most_reads_in_a_second(requests: &[Request]) -> usize {
+    let reads: Vec<_> = requests.iter().filter(|request| request.operation != "UpdateService").collect();
+    let in_second = |first: &&Request| {
+        let second = first.at..first.at + Duration::from_secs(1);
+        reads.iter().filter(|request| second.contains(&request.at)).count()
+    };
+    reads.iter().map(in_second).max().unwrap_or_default()
+}
+
+/// Deploys 40 services at once while others use half of the limits. Gives how many answers said that the rate was
+/// exceeded, and the most reads that came in a second.
+fn forty_at_once() -> (usize, usize) {
+    let names: Vec<_> = (1..=40).map(|number| format!("api-{number}")).collect();
+    let limits = Some(Limits { used_by_others: 0.5 });
+    let settings = Settings { limits, pulling: Duration::from_secs(3), ..Settings::fast() };
+    let ecs = ecs_with(settings, names.iter().map(|name| service(name).running(OLD)));
+    for name in &names {
+        colleague_registers(&ecs, name, NEW);
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let run = gehen_yml(&ecs, "parallel: 40\nupdateStrategy: latest", &names).deploy(NEW);
+    run.exits(0);
+    let looks = bodies(&ecs, "DescribeServices");
+    assert!(looks.iter().any(|body| body["services"].as_array().is_some_and(|services| services.len() == 10)));
+    let requests = ecs.requests();
+    let throttled = requests.iter().filter(|request| request.answer != Answer::Ok).count();
+    (throttled, most_reads_in_a_second(&requests))
+}
+
+#[test]
+fn many_services_at_once_share_their_looks_and_keep_to_half_of_the_limits() {
+    let mut too_many = Vec::new();
+    for () in tries() {
+        // On a busy machine a read may be on its way until the second of later ones, and a write until less is left.
+        match forty_at_once() {
+            (0, ..=10) => return,
+            told => too_many.push(told),
+        }
+    }
+    panic!("throttled answers, and reads in a second: {too_many:?}");
+}
+
+#[test]
+fn a_service_that_may_not_be_looked_at_keeps_nobody_else_from_being_looked_at() {
+    let ecs = ecs([service("api").running(OLD), service("web").running(OLD), service("worker").running(OLD)]);
+    ecs.fault(Fault::on("DescribeServices").denied().about("web").always());
+    let run = gehen_yml(&ecs, "", &["api", "web", "worker"]).deploy(NEW);
+    run.exits(1).says("error: service `web`: DescribeServices: AccessDeniedException");
+    run.never_says("error: service `api`").never_says("error: service `worker`");
+    assert!(ecs.writes().is_empty());
 }

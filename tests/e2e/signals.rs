@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use local_ecs::{Answer, Behaviour, Fault, Limits, LocalEcs, Settings, service};
 
 use crate::support::{
-    Gehen, LONG, NEW, OLD, Running, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, tries, updates,
+    Gehen, LONG, NEW, OLD, Running, colleague_registers, ecs, ecs_with, gehen_yml, gehen_yml_without_urls, kill, tries,
+    updates,
 };
 
 /// Starts a deploy of a version that never gets live, and waits until the update has been answered.
@@ -131,7 +132,8 @@ fn under_ci_the_death_of_the_shell_that_started_it_cancels_the_run() {
 /// Cancels a run that has updated `count` services, while the API's published limits hold, and gives for each rollback
 /// how long after the signal the request came that ECS took.
 fn rollbacks_of(count: usize) -> Vec<Duration> {
-    // Services of no tasks are proven at once, so that many can be updated in a short time.
+    // Services of no tasks are proven at once, and what is registered already needs no turn to be registered, so that
+    // many can be updated in a short time.
     let names: Vec<_> = (1..count).map(|number| format!("idle-{number}")).chain(["api".to_owned()]).collect();
     let ecs = ecs([]);
     ecs.create(service("api").running(OLD));
@@ -139,7 +141,10 @@ fn rollbacks_of(count: usize) -> Vec<Duration> {
         ecs.create(service(name).running(OLD).desired(0));
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let gehen = gehen_yml_without_urls(&ecs, "", &names);
+    for name in &names {
+        colleague_registers(&ecs, name, NEW);
+    }
+    let gehen = gehen_yml_without_urls(&ecs, "updateStrategy: latest", &names);
     let running = in_mid_deploy(&ecs, &gehen);
     ecs.settings_mut(|settings| settings.limits = Some(Limits { used_by_others: 0.0 }));
     let since = Instant::now();

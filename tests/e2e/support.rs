@@ -433,15 +433,20 @@ pub fn kill(name: &str, id: u32) {
 
 /// A colleague's deploy of [`THEIRS`].
 pub fn colleague_deploys(ecs: &LocalEcs, service: &str) {
+    let revision = colleague_registers(ecs, service, THEIRS);
+    let update = json!({"cluster": "staging", "service": service, "taskDefinition": revision});
+    ecs.call("us-east-1", "UpdateService", update).expect("the service can be updated");
+}
+
+/// Registers a revision of this version for a service, and gives its ARN.
+pub fn colleague_registers(ecs: &LocalEcs, service: &str, version: &str) -> String {
     let definition = json!({
         "family": service,
-        "containerDefinitions": [{"name": service, "image": image(service, THEIRS), "essential": true, "memory": 512,
+        "containerDefinitions": [{"name": service, "image": image(service, version), "essential": true, "memory": 512,
             "portMappings": [{"containerPort": 8080, "protocol": "tcp"}]}],
     });
     let registered = ecs.call("us-east-1", "RegisterTaskDefinition", definition).expect("a good task definition");
-    let revision = &registered["taskDefinition"]["taskDefinitionArn"];
-    let update = json!({"cluster": "staging", "service": service, "taskDefinition": revision});
-    ecs.call("us-east-1", "UpdateService", update).expect("the service can be updated");
+    registered["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned()
 }
 
 /// When this happened to the deployments of `task_definition`, in order.

@@ -329,12 +329,12 @@ fn the_loser_says_whose_deployment_it_leaves_alone() {
 
 #[test]
 fn a_deployment_that_begins_while_a_rollback_waits_for_its_turn_is_not_displaced() {
-    let ecs = ecs([service("api").running(OLD).without_load_balancer(), service("web").running(OLD)]);
+    let ecs = ecs([service("api").running(OLD).without_load_balancer(), service("web").running(OLD).cluster("other")]);
     ecs.version(NEW, Behaviour::FailsLoadBalancerHealthCheck);
     let gehen = gehen_yml_without_urls(&ecs, ENOUGH, &["api", "web"]);
     let running = gehen.start(&["-gitsha", NEW]).until_it_says("web: updated to web:2");
-    // The newest service goes back first, so api's rollback waits for web's slow looks. Its own look after that is
-    // slow, too: what begins before it is answered is seen.
+    // They are looked at one by one, since their clusters differ. The newest service goes back first, so api's rollback
+    // waits for web's slow looks. Its own look after that is slow, too: what begins before it is answered is seen.
     ecs.fault(Fault::on("DescribeServices").about("web").slow(Duration::from_millis(800)).always());
     ecs.fault(Fault::on("DescribeServices").about("api").after(1).slow(Duration::from_secs(3)).always());
     let looks = |view: &View<'_>| {
