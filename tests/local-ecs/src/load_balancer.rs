@@ -35,10 +35,11 @@ pub(crate) fn answer(account: &mut Account, path: &str) -> Reply {
         return Reply::plain(404, "no such service");
     };
     let inner = parts.next().unwrap_or_default();
+    let now = account.now;
     let Ok((service, world)) = account.service_mut(region, cluster, name) else {
         return Reply::plain(404, "no such service");
     };
-    service.requests += 1;
+    service.requests.push(now);
     let turn = service.turn;
     service.turn = turn.wrapping_add(1);
     let service = &*service;

@@ -1,6 +1,6 @@
 //! What tests may ask of the account at one instant.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::Value;
 
@@ -97,7 +97,13 @@ impl View<'_> {
     /// How many requests came for a service through its load balancer.
     #[must_use]
     pub fn lb_requests(&self, service: &str) -> usize {
-        self.service(service).requests
+        self.service(service).requests.len()
+    }
+
+    /// When each of those requests came.
+    #[must_use]
+    pub fn lb_requests_at(&self, service: &str) -> Vec<Instant> {
+        self.service(service).requests.iter().map(|at| self.0.instant(*at)).collect()
     }
 
     /// What truly happened to a service's deployments, in order.

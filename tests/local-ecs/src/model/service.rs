@@ -122,7 +122,8 @@ pub(crate) struct Service {
     /// Whether the service's deployment alarms are in ALARM.
     pub(crate) alarm: bool,
     pub(crate) steady: bool,
-    pub(crate) requests: usize,
+    /// When each request came through the load balancer.
+    pub(crate) requests: Vec<At>,
     pub(crate) turn: usize,
     pub(crate) created: At,
     /// When something next happens by itself.

@@ -137,7 +137,7 @@ fn blank(region: &str, cluster: &str, name: &str, body: &Value, blueprint: &Blue
         stale: None,
         alarm: false,
         steady: false,
-        requests: 0,
+        requests: Vec::new(),
         turn: 0,
         created: Duration::ZERO,
         wake: None,
