@@ -33,9 +33,11 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often to look while nothing but a failure can show.
 const SELDOM: Duration = Duration::from_secs(2);
-/// How often to look while the end may come at any moment, at first and once that has taken longer than [`SOON`].
-const OFTEN: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(800)];
-/// See [`OFTEN`].
+/// How often to look while the end may come at any moment.
+const OFTEN: Duration = Duration::from_millis(500);
+/// How often to look once that has taken longer than [`SOON`], and when tasks have begun to fail.
+const RATHER_OFTEN: Duration = Duration::from_millis(800);
+/// See [`RATHER_OFTEN`].
 const SOON: Duration = Duration::from_secs(10);
 /// How often the tasks that stop are listed though nothing in the looks hints at one.
 const WITHOUT_HINT: Duration = Duration::from_secs(6);
@@ -218,14 +220,20 @@ impl<'a> Watch<'a> {
     /// The pause until the next look. Pauses of all services end on the same beats, so that one request serves many.
     pub fn pause(&self, awaited: Awaited) -> Duration {
         let pace = match awaited {
+            Awaited::Failure if self.has_failures() => RATHER_OFTEN,
             Awaited::Failure => SELDOM,
             Awaited::End => {
                 let near_since = self.near_since.get().unwrap_or_else(Instant::now);
                 self.near_since.set(Some(near_since));
-                OFTEN[usize::from(near_since.elapsed() > SOON)]
+                if near_since.elapsed() < SOON { OFTEN } else { RATHER_OFTEN }
             }
         };
         until_beat(self.clients.since.elapsed(), pace)
+    }
+
+    /// Whether tasks of ours have failed.
+    fn has_failures(&self) -> bool {
+        self.counted.get().1 > 0 || self.stopping.borrow().values().any(Option::is_some)
     }
 
     /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads
