@@ -61,9 +61,9 @@ use crate::{
     text::excerpt,
 };
 
-/// How many services are looked at side by side, before and after the run: well within the burst of DescribeServices
-/// and DescribeTaskDefinition.
-const LOOKS_AT_ONCE: usize = 10;
+/// How many services are looked at side by side, before and after the run: enough that those of a cluster are asked for
+/// together, and few enough that each has its answer within the patience of a last look.
+const LOOKS_AT_ONCE: usize = 100;
 /// How long a request outside of a check is tried while ECS stumbles: RegisterTaskDefinition, for one, has a bucket
 /// that refills once a second.
 const PATIENCE: Duration = Duration::from_mins(1);
