@@ -519,6 +519,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn pauses_of_all_services_end_on_the_same_beats() {
+        let ms = Duration::from_millis;
+        for (past, pause) in [(0, 500), (1, 499), (499, 1), (500, 500), (1230, 270)] {
+            assert_eq!(until_beat(ms(past), OFTEN), ms(pause), "{past}");
+        }
+        assert_eq!(until_beat(Duration::from_hours(24) + ms(700), SELDOM), ms(1300));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_heard_of_every_thirty_seconds_until_it_ends() {
         let mut beats = Vec::new();
