@@ -15,7 +15,7 @@ pub type Column = fn(&Figures) -> Option<f64>;
 const COLUMNS: [(&str, usize, Column); 13] = [
     ("after success, s", 2, |run| run.after_success),
     ("failure to request, s", 2, |run| run.to_notice),
-    ("signal to last request, s", 2, |run| run.to_cancel),
+    ("signal to last request, s", 3, |run| run.to_cancel),
     ("wall, s", 1, |run| Some(run.wall)),
     ("slowest rollout, s", 1, |run| run.rollout),
     ("calls", 0, |run| Some(run.calls.values().copied().map(number).sum())),
