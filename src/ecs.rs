@@ -7,15 +7,20 @@ mod looks;
 mod pace;
 mod seen;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use aws_sdk_ecs::{
     Client,
     types::{DesiredStatus, ServiceDeploymentStatus, StopServiceDeploymentStopType, TaskDefinitionField},
 };
+// A request is some kilobytes, which each service that waits would hold all the while.
+use futures_util::FutureExt as _;
 
 pub use definition::{Registration, TaskDefinition, Unclear};
-pub use pace::WriteTurn;
+pub use pace::{Haste, WriteTurn};
 pub use seen::{
     DeploymentId, ImageChange, Look, Meant, Rollout, SeenDeployment, ServiceDeployment, ServiceDeploymentArn, StopCode,
     Stopped, Strategy, Task, TaskDefinitionArn,
@@ -23,7 +28,7 @@ pub use seen::{
 
 use self::{
     answers::{Described, look},
-    looks::{Haste, Looks},
+    looks::Looks,
     pace::{Bucket, Reads},
 };
 use crate::{
@@ -42,7 +47,9 @@ const MOST_PAGES: usize = 100;
 
 /// Clients for the regions of all services, on one set of credentials and one pool of connections.
 pub struct Ecs {
-    regions: HashMap<Option<String>, Region>,
+    regions: HashMap<String, Region>,
+    /// That of the AWS settings, in which clusters are that go by their bare names.
+    region: Option<String>,
     reads: Reads,
     looks: Looks,
 }
@@ -68,28 +75,29 @@ impl Ecs {
         services: &[Service],
         regions: impl IntoIterator<Item = &'a str>,
     ) -> anyhow::Result<Self> {
-        let mut connected = HashMap::new();
-        let connect = |region| Region::new(Client::new(&aws.client_settings(region)));
+        let region = aws.region().map(ToString::to_string);
+        let mut named: Vec<_> = regions.into_iter().map(str::to_owned).collect();
         for service in services {
-            let region = service.cluster.region().map(str::to_owned);
-            if region.is_none() && aws.region().is_none() {
+            let Some(region) = service.cluster.region().or(region.as_deref()) else {
                 anyhow::bail!(
                     "service `{}`: no region for cluster `{}`; set AWS_REGION, or write the cluster's ARN",
                     service.name,
                     service.cluster.as_str()
                 );
-            }
-            connected.entry(region.clone()).or_insert_with(|| connect(region));
+            };
+            named.push(region.to_owned());
         }
-        for region in regions {
-            let region = Some(region.to_owned());
-            connected.entry(region.clone()).or_insert_with(|| connect(region));
+        let mut regions = HashMap::new();
+        for name in named {
+            regions
+                .entry(name)
+                .or_insert_with_key(|name| Region::new(Client::new(&aws.client_settings(Some(name.clone())))));
         }
-        Ok(Self { regions: connected, reads: Reads::default(), looks: Looks::default() })
+        Ok(Self { regions, region, reads: Reads::default(), looks: Looks::default() })
     }
 
     fn region_named(&self, region: &str) -> &Region {
-        self.regions.get(&Some(region.to_owned())).expect("connect made a client for each region asked for")
+        self.regions.get(region).expect("connect made a client for each region asked for")
     }
 
     fn client_in(&self, region: &str) -> &Client {
@@ -97,17 +105,11 @@ impl Ecs {
     }
 
     fn region_of(&self, service: &Service) -> &Region {
-        let region = service.cluster.region().map(str::to_owned);
-        self.regions.get(&region).expect("connect made a client for the region of each service")
+        self.region_named(self.region(service))
     }
 
     fn client(&self, service: &Service) -> &Client {
         &self.region_of(service).client
-    }
-
-    /// Waits for a turn to make one read.
-    async fn may_read(&self) {
-        self.reads.turn().await.take();
     }
 
     /// Waits for a turn to register a revision for `service`.
@@ -126,52 +128,59 @@ impl Ecs {
     }
 
     /// The region that requests for `service` go to.
-    pub fn region(&self, service: &Service) -> String {
-        self.client(service).config().region().map(ToString::to_string).unwrap_or_default()
+    pub fn region<'a>(&'a self, service: &'a Service) -> &'a str {
+        service.cluster.region().or(self.region.as_deref()).unwrap_or_default()
+    }
+
+    /// How long it takes to register so many revisions for services of this region, while ECS doesn't stumble.
+    pub fn registrations_take(&self, region: &str, count: usize) -> Duration {
+        self.region_named(region).registrations.takes(count)
     }
 
     /// DescribeServices, for all services of the cluster that wait for a look. A service that is missing, not ACTIVE or
     /// without a PRIMARY deployment is an error that is [`crate::aws::Fate::Refused`].
-    pub async fn look(&self, service: &Service) -> Result<Look, Error> {
-        self.looks.look(self, service, Haste::None).await
-    }
-
-    /// As [`Self::look`], without waiting for a turn.
-    pub async fn look_in_haste(&self, service: &Service) -> Result<Look, Error> {
-        self.looks.look(self, service, Haste::Rollback).await
+    pub async fn look(&self, service: &Service, haste: Haste) -> Result<Look, Error> {
+        self.looks.look(self, service, haste).await
     }
 
     /// DescribeServices of these services, which are of the cluster of `service`.
     async fn describe(&self, service: &Service, names: &BTreeSet<&str>) -> Result<Described, Error> {
         let cluster = service.cluster.as_str();
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let asked = self.client(service).describe_services().cluster(cluster).set_services(Some(names)).send().await;
+        let asked = self
+            .client(service)
+            .describe_services()
+            .cluster(cluster)
+            .set_services(Some(names))
+            .send()
+            .boxed_local()
+            .await;
         asked.map(|answer| Described::new(cluster, answer)).map_err(|error| convert(Described::OPERATION, &error))
     }
 
     /// DescribeTaskDefinition of one revision, tags included, with every field that ECS sent.
     pub async fn task_definition(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.may_read().await;
+        self.reads.may_read(Haste::None).await;
         describe(self.client(service), &arn.0).await
     }
 
     /// As [`Self::task_definition`], in `region`; where `arn` names no revision, the newest of its family that is
     /// ACTIVE. API_DescribeTaskDefinition takes a family by its name only.
     pub async fn task_definition_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.may_read().await;
+        self.reads.may_read(Haste::None).await;
         describe(self.client_in(region), if arn.names_revision() { &arn.0 } else { arn.family() }).await
     }
 
     /// As [`Self::task_definition`], of the newest ACTIVE revision of the family that `arn` belongs to
     /// (API_DescribeTaskDefinition).
     pub async fn newest_of_family(&self, service: &Service, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.may_read().await;
+        self.reads.may_read(Haste::None).await;
         describe(self.client(service), arn.family()).await
     }
 
     /// As [`Self::newest_of_family`], in `region`.
     pub async fn newest_of_family_in(&self, region: &str, arn: &TaskDefinitionArn) -> Result<TaskDefinition, Error> {
-        self.may_read().await;
+        self.reads.may_read(Haste::None).await;
         describe(self.client_in(region), arn.family()).await
     }
 
@@ -198,6 +207,7 @@ impl Ecs {
             .task_definition(&task_definition.0)
             .force_new_deployment(true)
             .send()
+            .boxed_local()
             .await
             .map_err(|error| convert(OPERATION, &error))?;
         // ECS said yes: an answer that can't be read leaves open what it did.
@@ -206,12 +216,12 @@ impl Ecs {
     }
 
     /// ListTasks: the ARNs of the service's tasks that are meant to run, or to stop.
-    pub async fn task_arns(&self, service: &Service, meant: Meant) -> Result<Vec<String>, Error> {
+    pub async fn task_arns(&self, service: &Service, meant: Meant, haste: Haste) -> Result<Vec<String>, Error> {
         const OPERATION: &str = "ListTasks";
         let mut arns = Vec::new();
         let mut next = None;
         for _ in 0..MOST_PAGES {
-            self.may_read().await;
+            self.reads.may_read(haste).await;
             let page = self
                 .client(service)
                 .list_tasks()
@@ -223,6 +233,7 @@ impl Ecs {
                 })
                 .set_next_token(next.clone())
                 .send()
+                .boxed_local()
                 .await
                 .map_err(|error| convert(OPERATION, &error))?;
             arns.extend(page.task_arns.unwrap_or_default());
@@ -237,16 +248,17 @@ impl Ecs {
     }
 
     /// DescribeTasks: these tasks, as far as ECS still knows them.
-    pub async fn describe_tasks(&self, service: &Service, arns: &[String]) -> Result<Vec<Task>, Error> {
+    pub async fn describe_tasks(&self, service: &Service, arns: &[String], haste: Haste) -> Result<Vec<Task>, Error> {
         let mut tasks = Vec::new();
         for arns in arns.chunks(TASKS_AT_ONCE) {
-            self.may_read().await;
+            self.reads.may_read(haste).await;
             let described = self
                 .client(service)
                 .describe_tasks()
                 .cluster(service.cluster.as_str())
                 .set_tasks(Some(arns.to_vec()))
                 .send()
+                .boxed_local()
                 .await
                 .map_err(|error| convert("DescribeTasks", &error))?;
             tasks.extend(described.tasks().iter().map(answers::task));
@@ -255,9 +267,9 @@ impl Ecs {
     }
 
     /// ListTasks and DescribeTasks: the service's tasks that are meant to run, or to stop.
-    pub async fn tasks(&self, service: &Service, meant: Meant) -> Result<Vec<Task>, Error> {
-        let arns = self.task_arns(service, meant).await?;
-        self.describe_tasks(service, &arns).await
+    pub async fn tasks(&self, service: &Service, meant: Meant, haste: Haste) -> Result<Vec<Task>, Error> {
+        let arns = self.task_arns(service, meant, haste).await?;
+        self.describe_tasks(service, &arns, haste).await
     }
 
     /// ListServiceDeployments and DescribeServiceRevisions: the task definition of the newest service deployment that
@@ -267,7 +279,7 @@ impl Ecs {
         let mut newest: Option<aws_sdk_ecs::types::ServiceDeploymentBrief> = None;
         let mut next = None;
         for _ in 0..MOST_PAGES {
-            self.may_read().await;
+            self.reads.may_read(Haste::None).await;
             let page = self
                 .client(service)
                 .list_service_deployments()
@@ -276,6 +288,7 @@ impl Ecs {
                 .status(ServiceDeploymentStatus::Successful)
                 .set_next_token(next.clone())
                 .send()
+                .boxed_local()
                 .await
                 .map_err(|error| convert("ListServiceDeployments", &error))?;
             let listed = newest.into_iter().chain(page.service_deployments.unwrap_or_default());
@@ -287,12 +300,13 @@ impl Ecs {
             next = page.next_token;
         }
         let Some(revision) = newest.and_then(|newest| newest.target_service_revision_arn) else { return Ok(None) };
-        self.may_read().await;
+        self.reads.may_read(Haste::None).await;
         let described = self
             .client(service)
             .describe_service_revisions()
             .service_revision_arns(revision)
             .send()
+            .boxed_local()
             .await
             .map_err(|error| convert(OPERATION, &error))?;
         let task_definition = described.service_revisions().first().and_then(|revision| revision.task_definition());
@@ -305,14 +319,16 @@ impl Ecs {
         &self,
         service: &Service,
         arn: &ServiceDeploymentArn,
+        haste: Haste,
     ) -> Result<ServiceDeployment, Error> {
         const OPERATION: &str = "DescribeServiceDeployments";
-        self.may_read().await;
+        self.reads.may_read(haste).await;
         let described = self
             .client(service)
             .describe_service_deployments()
             .service_deployment_arns(&arn.0)
             .send()
+            .boxed_local()
             .await
             .map_err(|error| convert(OPERATION, &error))?;
         let found = described.service_deployments().first().map(answers::service_deployment);
@@ -327,6 +343,7 @@ impl Ecs {
             .service_deployment_arn(&arn.0)
             .stop_type(StopServiceDeploymentStopType::Rollback)
             .send()
+            .boxed_local()
             .await;
         stopped.map(drop).map_err(|error| convert("StopServiceDeployment", &error))
     }
@@ -343,6 +360,7 @@ async fn describe(client: &Client, name: &str) -> Result<TaskDefinition, Error> 
         .customize()
         .interceptor(body.clone())
         .send()
+        .boxed_local()
         .await
         .map_err(|error| convert(OPERATION, &error))?;
     TaskDefinition::from_answer(&body.take()).map_err(|error| Error::refused(OPERATION, format!("{error:#}")))
@@ -357,6 +375,7 @@ async fn register(client: &Client, registration: &Registration) -> Result<TaskDe
         .customize()
         .mutate_request(with_body(registration.to_json()))
         .send()
+        .boxed_local()
         .await
         .map_err(|error| convert(OPERATION, &error))?;
     let arn = answer.task_definition().and_then(|definition| definition.task_definition_arn());

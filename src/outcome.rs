@@ -23,6 +23,8 @@ pub struct Ended {
     pub last_look: Result<Look, String>,
     /// The task definitions that were known before the run, with their versions for people.
     pub known: Vec<(TaskDefinitionArn, String)>,
+    /// Whether tasks of what ran before the run were seen to run, or none was to.
+    pub had_tasks: bool,
     /// The version that was to be deployed.
     pub version: GitSha,
     /// What was to be deployed.

@@ -5,7 +5,7 @@ use super::{
     check::Proof,
     drain::Old,
     explain,
-    preflight::{Proofs, Snapshot, ask_url, look_again},
+    preflight::{Proofs, Snapshot, choose_proofs},
     prove::{Proven, prove},
     register::{register, turn_to_register},
     replaced::Replacement,
@@ -15,8 +15,9 @@ use super::{
     update::{NotUpdated, update},
 };
 use crate::{
-    config::UpdateStrategy,
-    ecs::TaskDefinitionArn,
+    aws::Error,
+    config::{Service, UpdateStrategy},
+    ecs::{Haste, Look, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Outcome, Reason},
     report::{self, Event},
@@ -39,6 +40,20 @@ pub enum Attempt {
     Interrupted(Cause),
 }
 
+/// A look at `service`, made once `turn` has come, right before the write that it is for. A look that fails gives the turn
+/// back, so that it keeps no other service waiting.
+async fn look_in_turn<T>(
+    clients: &Clients<'_>,
+    service: &Service,
+    turn: impl AsyncFn() -> T,
+) -> Result<(Look, T), Error> {
+    answered(service, async || {
+        let turn = turn().await;
+        Ok((clients.ecs.look(service, Haste::Next).await?, turn))
+    })
+    .await
+}
+
 /// Takes one service through register, update, deploy check and drain check; with [`UpdateStrategy::None`] only through
 /// the checks. `sent` tells, at any moment and even if this future is dropped, what there is to undo; `snapshot` learns
 /// what has completed since preflight.
@@ -46,15 +61,19 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     say(&Event::Begins);
-    let answer = ask_url(clients, service).await;
-    let turn = turn_to_register(clients, snapshot).await;
-    let (before, proofs) = match look_again(clients, snapshot, answer.as_ref()).await {
-        Ok((look, proofs)) if look.primary.id == snapshot.primary => (look, proofs),
+    let (before, turn) = match look_in_turn(clients, service, async || turn_to_register(clients, snapshot).await).await
+    {
+        Ok((look, turn)) if look.primary.id == snapshot.primary => (look, turn),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
     };
+    snapshot.learn(&before);
     let snapshot = &*snapshot;
     if service.update_strategy == UpdateStrategy::None {
+        let proofs = match choose_proofs(clients, snapshot).await {
+            Ok(proofs) => proofs,
+            Err(error) => return Attempt::NotBegun(explain(&error)),
+        };
         let ids = before.others.iter().map(|other| other.id.clone()).collect();
         let running = Deployment { was_there: true, ..Deployment::primary_of(&before, ids, false) };
         let proven = prove(clients, service, &running, &proofs.new, Old::Every).await;
@@ -70,15 +89,19 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     } else {
         say(&Event::NothingToRegister { ready: &revision.arn, strategy: service.update_strategy });
     }
-    let Proofs { new: proof, previous: proof_of_previous } = proofs;
+    // Only now: another service with the same url may have been updated while this one waited for its turn.
+    let Proofs { new: proof, previous: proof_of_previous } = match choose_proofs(clients, snapshot).await {
+        Ok(proofs) => proofs,
+        Err(error) => return Attempt::NotBegun(explain(&error)),
+    };
     if service.url.is_some() && matches!(proof, Proof::Counts) {
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
-    let mut turn = clients.ecs.may_update(service).await;
-    // That and registering may have taken a while: what is displaced must be what was looked at.
-    let before = match answered(service, async || clients.ecs.look(service).await).await {
-        Ok(look) if look.primary.id == before.primary.id => look,
-        Ok(look) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
+    // All this may have taken a while: what is displaced must be what was looked at.
+    let (before, mut turn) = match look_in_turn(clients, service, async || clients.ecs.may_update(service).await).await
+    {
+        Ok((look, turn)) if look.primary.id == before.primary.id => (look, turn),
+        Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
     };
     let replaced = |replacement: Replacement| {
@@ -103,7 +126,7 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     });
     turn.take();
     drop(turn);
-    let ours = match update(clients, service, &revision.arn, &before, &[], PATIENCE).await {
+    let ours = match update(clients, service, &revision.arn, &before, &[], PATIENCE, Haste::Next).await {
         Ok(deployment) => deployment,
         Err(NotUpdated::Unclear(error)) => return Attempt::Failed(explain(&error)),
         Err(NotUpdated::Refused(error)) => {

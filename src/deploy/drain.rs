@@ -12,7 +12,7 @@ use super::{
     watch::{Awaited, Watch},
 };
 use crate::{
-    ecs::{Look, Meant, Rollout, SeenDeployment, Strategy, Task},
+    ecs::{Haste, Look, Meant, Rollout, SeenDeployment, Strategy, Task},
     git_sha::GitSha,
     outcome::Reason,
     ping::Answer,
@@ -243,7 +243,7 @@ async fn remaining(watch: &Watch<'_>, ours: &Deployment, proof: &Proof, old: Old
     {
         return format!("ECS has not said COMPLETED ({why}); a higher timeoutMinutes waits longer");
     }
-    let tasks = match watch.clients.ecs.tasks(watch.service, Meant::ToRun).await {
+    let tasks = match watch.clients.ecs.tasks(watch.service, Meant::ToRun, Haste::Next).await {
         Ok(tasks) => tasks,
         Err(error) => return format!("the tasks that remain could not be listed: {}", excerpt(&error.to_string())),
     };

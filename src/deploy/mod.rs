@@ -20,6 +20,7 @@ mod watch;
 
 use std::{
     cell::Cell,
+    collections::HashMap,
     fmt,
     time::{Duration, SystemTime},
 };
@@ -50,7 +51,7 @@ use crate::{
     aws::{Error, Fate},
     config::{ScheduledTask, Service, UpdateStrategy},
     ecr::Ecr,
-    ecs::{Ecs, SeenDeployment, TaskDefinitionArn},
+    ecs::{Ecs, Haste, SeenDeployment, TaskDefinitionArn},
     eventbridge::EventBridge,
     git_sha::GitSha,
     outcome::{AllEnded, Ended, Outcome, Reason},
@@ -178,14 +179,18 @@ pub async fn deploy(
         End::NoneFurther => "the run ended before its turn".to_owned(),
         End::AllBegun => String::new(),
     };
-    let patience = if cancel.is_cancelled() { LAST_LOOK_PATIENCE / 4 } else { LAST_LOOK_PATIENCE };
+    let (patience, haste) = if cancel.is_cancelled() {
+        (LAST_LOOK_PATIENCE / 4, Haste::Rollback)
+    } else {
+        (LAST_LOOK_PATIENCE, Haste::None)
+    };
     let conclusions = snapshots.iter().zip(turns).map(|(snapshot, turn)| {
         let (rollback, undoing) = rollbacks.next().flatten().unzip();
         let took = turn.took + undoing.unwrap_or_default();
         let displaced = turn.sent.as_ref().and_then(|sent| Some(sent.deployment.as_ref()?.displaced.clone()));
         let updated_to = turn.sent.as_ref().map(|sent| sent.task_definition.clone());
         let outcome = outcome(turn, rollback, &why);
-        conclude(clients, snapshot, outcome, (updated_to, displaced.unwrap_or_default()), took, patience)
+        conclude(clients, snapshot, outcome, (updated_to, displaced.unwrap_or_default()), took, (patience, haste))
     });
     let conclusions: Vec<_> = conclusions.collect();
     let schedules = schedules.iter().zip(schedule_turns).zip(schedules_back);
@@ -238,7 +243,8 @@ async fn begin<'a>(
         looks = looks => looks,
     };
     let begun = looks.map_err(NotBegun::Problems)?;
-    let (left, longest) = (credentials_end.map(time_left), longest(&begun, order.parallel));
+    let longest = longest(&begun, order.parallel) + registrations_take(clients, &begun.snapshots);
+    let left = credentials_end.map(time_left);
     if let Some(left) = left.filter(|left| *left < longest) {
         report::credentials_end_early(left, longest);
     }
@@ -315,6 +321,16 @@ fn longest(Begun { snapshots, schedules }: &Begun<'_>, parallel: usize) -> Durat
     let back = snapshots.iter().map(|snapshot| 2 * snapshot.service.timeout.max(PATIENCE) + 2 * check(snapshot));
     let (rules_forth, rules_back) = schedule::longest(schedules);
     forth + rules_forth + back.chain([rules_back]).max().unwrap_or_default()
+}
+
+/// How long the services of a region wait for each other to register, at most.
+fn registrations_take(clients: &Clients<'_>, snapshots: &[Snapshot<'_>]) -> Duration {
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    for snapshot in snapshots.iter().filter(|snapshot| snapshot.registers()) {
+        *counts.entry(clients.ecs.region(snapshot.service)).or_default() += 1;
+    }
+    let waits = counts.into_iter().map(|(region, count)| clients.ecs.registrations_take(region, count));
+    waits.max().unwrap_or_default()
 }
 
 /// Tries a request that may safely be repeated for as long as [`PATIENCE`], and tells why when it has to be repeated.
@@ -461,10 +477,10 @@ async fn conclude(
     outcome: Outcome,
     (updated_to, displaced): (Option<TaskDefinitionArn>, Vec<SeenDeployment>),
     took: Duration,
-    patience: Duration,
+    (patience, haste): (Duration, Haste),
 ) -> Ended {
     let service = snapshot.service;
-    let last_look = timeout(patience, poll::answered(patience, async || clients.ecs.look(service).await)).await;
+    let last_look = timeout(patience, poll::answered(patience, async || clients.ecs.look(service, haste).await)).await;
     let last_look = match last_look {
         Ok(Ok(look)) => Ok(look),
         Ok(Err(error)) => Err(error.to_string()),
@@ -478,6 +494,7 @@ async fn conclude(
         displaced,
         last_look,
         known: snapshot.versions(),
+        had_tasks: snapshot.has_tasks,
         version: snapshot.version.clone(),
         update_strategy: service.update_strategy,
         took,

@@ -15,7 +15,8 @@ use crate::{
     config::{Service, UpdateStrategy},
     ecr::Found,
     ecs::{
-        DeploymentId, ImageChange, Look, Meant, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn, Unclear,
+        DeploymentId, Haste, ImageChange, Look, Meant, SeenDeployment, Strategy, TaskDefinition, TaskDefinitionArn,
+        Unclear,
     },
     git_sha::GitSha,
     image::{Image, common_git_sha},
@@ -141,6 +142,11 @@ impl Snapshot<'_> {
         will_do.then_some(base)
     }
 
+    /// Whether a new revision is to be registered.
+    pub fn registers(&self) -> bool {
+        self.service.update_strategy.makes_revision() && self.ready().is_none()
+    }
+
     /// The version that `proof` shows to be live: the url names it, or the images are tagged with it. An image that is
     /// deployed as it is, under another tag, may be of any version.
     pub fn version_proven_by(&self, proof: &Proof) -> Option<GitSha> {
@@ -154,6 +160,22 @@ impl Snapshot<'_> {
             }
         };
         (is_tagged || matches!(proof, Proof::Url { .. })).then(|| self.version.clone())
+    }
+
+    /// Takes notice of a later `look`, right before the first write: a deployment that has completed since preflight is
+    /// what the service returns to from now on.
+    pub fn learn(&mut self, look: &Look) {
+        let is_news = look.primary.id == self.primary && has_completed(look) && !self.has_completed;
+        if !is_news || self.service.update_strategy == UpdateStrategy::None {
+            return;
+        }
+        self.has_completed = true;
+        self.way_back = self.way_back_to_running();
+        let remark = match &self.way_back {
+            WayBack::Nowhere(why) => Remark::NothingToReturnTo(why.clone()),
+            WayBack::Running | WayBack::To(_) => Remark::HasCompleted(self.running.arn.clone()),
+        };
+        report::say(&self.service.name, &Event::Remark(&remark));
     }
 
     /// The way back to what runs, which completed a deployment, unless that is deployed again.
@@ -211,7 +233,7 @@ pub async fn preflight<'a>(
     version: &'a GitSha,
 ) -> Result<Snapshot<'a>, Vec<Problem>> {
     let refused = |error| vec![Problem::from(error)];
-    let look = answered(service, async || clients.ecs.look(service).await).await.map_err(refused)?;
+    let look = answered(service, async || clients.ecs.look(service, Haste::None).await).await.map_err(refused)?;
     let running = describe(clients, service, &look.primary.task_definition).await.map_err(refused)?;
     let mut snapshot = Snapshot {
         service,
@@ -423,32 +445,13 @@ pub async fn find_images<'a>(
     (problems, remarks)
 }
 
-/// What the service's url answers right before the update, if it has one.
-pub async fn ask_url(clients: &Clients<'_>, service: &Service) -> Option<Answer> {
-    let url = service.url.as_ref()?;
-    Some(clients.ping.get_patiently(url, &service.header, service.request_timeout()).await)
-}
-
-/// Looks at the service once more, right before its first write, and decides what will count as proof, given what its
-/// url `answers`. A deployment that has completed since preflight is what the service returns to from now on.
-pub async fn look_again(
-    clients: &Clients<'_>,
-    snapshot: &mut Snapshot<'_>,
-    answer: Option<&Answer>,
-) -> Result<(Look, Proofs), Error> {
+/// Decides what will count as proof, by what the service's url, if it has one, answers now, right before the update.
+pub async fn choose_proofs(clients: &Clients<'_>, snapshot: &Snapshot<'_>) -> Result<Proofs, Error> {
     let service = snapshot.service;
-    let look = answered(service, async || clients.ecs.look(service).await).await?;
-    let is_news = look.primary.id == snapshot.primary && has_completed(&look) && !snapshot.has_completed;
-    if is_news && service.update_strategy != UpdateStrategy::None {
-        snapshot.has_completed = true;
-        snapshot.way_back = snapshot.way_back_to_running();
-        let remark = match &snapshot.way_back {
-            WayBack::Nowhere(why) => Remark::NothingToReturnTo(why.clone()),
-            WayBack::Running | WayBack::To(_) => Remark::HasCompleted(snapshot.running.arn.clone()),
-        };
-        report::say(&service.name, &Event::Remark(&remark));
-    }
-    let snapshot = &*snapshot;
+    let answer = match &service.url {
+        Some(url) => Some(clients.ping.get_patiently(url, &service.header, service.request_timeout()).await),
+        None => None,
+    };
     let proofs = match (service.update_strategy, &service.url) {
         (UpdateStrategy::None, Some(url)) => {
             Proofs { new: Proof::Url { url: url.clone(), version: snapshot.version.clone() }, previous: Proof::Counts }
@@ -456,18 +459,18 @@ pub async fn look_again(
         (_, url) => {
             let (running, version) = (snapshot.running.changes(snapshot.version), snapshot.version);
             let previous = snapshot.previous().map(|previous| previous.changes(version)).unwrap_or_default();
-            proofs(url.as_ref(), &running, &previous, version, answer)
+            proofs(url.as_ref(), &running, &previous, version, answer.as_ref())
         }
     };
     if service.url.is_some() && matches!(proofs.new, Proof::Counts) {
         look_at_tasks(clients, service).await?;
     }
-    Ok((look, proofs))
+    Ok(proofs)
 }
 
 /// Makes sure that the tasks can be looked at, before anything depends on it.
 async fn look_at_tasks(clients: &Clients<'_>, service: &Service) -> Result<(), Error> {
-    answered(service, async || clients.ecs.tasks(service, Meant::ToRun).await).await.map(drop)
+    answered(service, async || clients.ecs.tasks(service, Meant::ToRun, Haste::None).await).await.map(drop)
 }
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ pub struct Revision {
 /// often the request has to be repeated: RegisterTaskDefinition has the smallest bucket of all (request throttling page of
 /// the ECS API reference), and each service has the whole of its patience once its turn has come.
 pub async fn turn_to_register<'a>(clients: &'a Clients<'_>, snapshot: &Snapshot<'_>) -> Option<WriteTurn<'a>> {
-    let needs_one = snapshot.service.update_strategy.makes_revision() && snapshot.ready().is_none();
-    if needs_one { Some(clients.ecs.may_register(snapshot.service).await) } else { None }
+    if snapshot.registers() { Some(clients.ecs.may_register(snapshot.service).await) } else { None }
 }
 
 /// Registers the new revision, in its `turn`, unless what it would be made from will do as it is. A repeated request may

@@ -3,7 +3,7 @@
 use super::Clients;
 use crate::{
     config::Service,
-    ecs::{DeploymentId, Look, Rollout, SeenDeployment, ServiceDeploymentArn, TaskDefinitionArn},
+    ecs::{DeploymentId, Haste, Look, Rollout, SeenDeployment, ServiceDeploymentArn, TaskDefinitionArn},
 };
 
 /// The deployment that took the place of ours.
@@ -54,7 +54,7 @@ pub async fn recognise(
     replacement: Replacement,
 ) -> Replacement {
     let Some(arn) = part_of.filter(|_| !replacement.by_ecs) else { return replacement };
-    match clients.ecs.service_deployment(service, arn).await {
+    match clients.ecs.service_deployment(service, arn, Haste::Next).await {
         Ok(seen) if !seen.is_rolled_back => Replacement { is_foreign: true, ..replacement },
         Ok(seen) if replacement.by.task_definition != *ours => {
             Replacement { by_ecs: true, reason: seen.reason, ..replacement }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Look, Rollout, ServiceDeploymentArn, Strategy, TaskDefinition, TaskDefinitionArn},
+    ecs::{DeploymentId, Haste, Look, Rollout, ServiceDeploymentArn, Strategy, TaskDefinition, TaskDefinitionArn},
     poll::{self, Backoff, PACE},
     report::{self, Event},
     signals::Cancel,
@@ -214,7 +214,8 @@ impl Rollback<'_> {
             self.say(&Event::NotStopped(&why));
         }
         let previous = &self.previous.arn;
-        match update(self.clients, self.service, previous, &look, &self.known(), self.patience()).await {
+        match update(self.clients, self.service, previous, &look, &self.known(), self.patience(), Haste::Rollback).await
+        {
             Ok(deployment) => Ok(Some(self.requested(deployment, self.previous()))),
             // Where an answer was lost before, what began by it shows in the look that precedes the next update.
             Err(NotUpdated::Refused(error) | NotUpdated::Unclear(error))
@@ -249,7 +250,7 @@ impl Rollback<'_> {
             Decided::Request(look) => look,
             Decided::Adopt(deployment, by_ecs) => return Ok(self.adopted(deployment, by_ecs)),
         };
-        let updated = update(self.clients, self.service, &copy, &look, &self.known(), patience).await;
+        let updated = update(self.clients, self.service, &copy, &look, &self.known(), patience, Haste::Rollback).await;
         let deployment = updated.map_err(not_done)?;
         Ok(self.requested(deployment, Returned { to: copy, copy_of: Some(previous.clone()) }))
     }
@@ -281,7 +282,7 @@ impl Rollback<'_> {
     }
 
     async fn is_rolling_back(&self, arn: &ServiceDeploymentArn) -> bool {
-        let seen = self.clients.ecs.service_deployment(self.service, arn).await;
+        let seen = self.clients.ecs.service_deployment(self.service, arn, Haste::Rollback).await;
         seen.is_ok_and(|seen| seen.is_rolled_back)
     }
 
@@ -322,7 +323,7 @@ impl Rollback<'_> {
 
     /// One look. That ECS is slow to answer, or doesn't, is told, since nothing is requested before it has.
     async fn look(&self) -> Result<Look, Error> {
-        let look = self.clients.ecs.look_in_haste(self.service);
+        let look = self.clients.ecs.look(self.service, Haste::Rollback);
         tokio::pin!(look);
         let answer = if let Ok(answer) = timeout(SLOW_LOOK, &mut look).await {
             answer

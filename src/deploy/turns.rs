@@ -157,7 +157,7 @@ pub fn made_for(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn
     for (snapshot, turn) in snapshots.iter().zip(turns).filter(|(snapshot, _)| snapshot.ready().is_none()) {
         if let Some(sent) = turn.sent.as_ref().filter(|_| snapshot.service.update_strategy.makes_revision()) {
             let (region, containers) = (clients.ecs.region(snapshot.service), snapshot.service.containers.as_deref());
-            made.add(&region, &snapshot.base().arn, containers, sent.task_definition.clone());
+            made.add(region, &snapshot.base().arn, containers, sent.task_definition.clone());
         }
     }
     made
@@ -166,11 +166,12 @@ pub fn made_for(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn
 /// The families, with their regions, for which a service that was not updated may have asked to register a revision.
 pub fn unanswered(clients: &Clients<'_>, snapshots: &[Snapshot<'_>], turns: &[Turn]) -> Vec<(String, String)> {
     let begun = snapshots.iter().zip(turns).filter(|(snapshot, turn)| {
-        let registers = snapshot.service.update_strategy.makes_revision() && snapshot.ready().is_none();
-        registers && turn.sent.is_none() && matches!(turn.attempt, Some(Attempt::Failed(_) | Attempt::Interrupted(_)))
+        snapshot.registers()
+            && turn.sent.is_none()
+            && matches!(turn.attempt, Some(Attempt::Failed(_) | Attempt::Interrupted(_)))
     });
     let family = |snapshot: &Snapshot<'_>| snapshot.base().arn.family().to_owned();
-    begun.map(|(snapshot, _)| (clients.ecs.region(snapshot.service), family(snapshot))).collect()
+    begun.map(|(snapshot, _)| (clients.ecs.region(snapshot.service).to_owned(), family(snapshot))).collect()
 }
 
 /// Gives each scheduled task its turn, one after another. The first that fails and a signal end them.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Look, SeenDeployment, TaskDefinitionArn},
+    ecs::{DeploymentId, Haste, Look, SeenDeployment, TaskDefinitionArn},
     poll::Backoff,
     report::{self, Event},
     text::excerpt,
@@ -34,7 +34,7 @@ pub enum NotUpdated {
 
 /// Updates `service` to `task_definition`, trying for as long as `patience` while ECS stumbles. `last_look` preceded
 /// it; `also` are deployments that were there before it, too, should that look not show them. Every further try is
-/// preceded by a look too: a lost answer may belong to an update that happened, which shows within the time that reads
+/// preceded by a look too, in this `haste`: a lost answer may belong to an update that happened, which shows within the time that reads
 /// may be stale, and in the meantime somebody else may have deployed.
 pub async fn update(
     clients: &Clients<'_>,
@@ -43,6 +43,7 @@ pub async fn update(
     last_look: &Look,
     also: &[DeploymentId],
     patience: Duration,
+    haste: Haste,
 ) -> Result<Deployment, NotUpdated> {
     let deadline = Instant::now() + patience;
     let before = last_look.deployments().map(|deployment| &deployment.id).chain(also);
@@ -73,7 +74,7 @@ pub async fn update(
         let shows_by = Instant::now() + if error.fate == Fate::Unknown { READS_MAY_BE_STALE } else { Duration::ZERO };
         loop {
             sleep(backoff.pause()).await;
-            let look = clients.ecs.look(service).await;
+            let look = clients.ecs.look(service, haste).await;
             match look.as_ref().map(|look| (look, since(look, task_definition, &before))) {
                 Ok((look, Since::Ours(deployment))) => return Ok(begun(look, deployment)),
                 Ok((_, Since::Another(replacement))) => return Err(NotUpdated::Superseded(replacement)),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     aws::{Error, Fate},
     config::Service,
-    ecs::{DeploymentId, Look, Meant, SeenDeployment, ServiceDeploymentArn, Strategy, Task},
+    ecs::{DeploymentId, Haste, Look, Meant, SeenDeployment, ServiceDeploymentArn, Strategy, Task},
     outcome::Reason,
     ping::Answer,
     poll::{Backoff, PACE},
@@ -41,11 +41,9 @@ const RATHER_OFTEN: Duration = Duration::from_millis(800);
 const SOON: Duration = Duration::from_secs(10);
 /// How often the tasks that stop are listed though nothing in the looks hints at one.
 const WITHOUT_HINT: Duration = Duration::from_secs(6);
-/// As [`WITHOUT_HINT`], for each service that is watched: all of them together make no more than one such list a second.
-const WITHOUT_HINT_EACH: Duration = Duration::from_secs(1);
-/// How many looks in a row list the tasks that stop after a hint: a list may be from before it.
-const LISTS_AFTER_HINT: u8 = 2;
-/// How long it may take to find out, for a last message, why tasks stopped: a rollback may wait for it.
+/// What is asked for now and then, of one service at a time, is asked for no more often than this by all together.
+const EACH: Duration = Duration::from_secs(1);
+/// How long it may take to find out what is only told, such as why tasks stopped: a rollback may wait for it.
 const LAST_QUESTION: Duration = Duration::from_secs(3);
 /// How many of the newest service events a last message carries.
 const NEWEST_EVENTS: usize = 3;
@@ -65,6 +63,8 @@ pub struct Watch<'a> {
     said_of_events: RefCell<Said>,
     said_of_stages: RefCell<Said>,
     said_of_awaited: RefCell<Said>,
+    /// When the stage was last asked for.
+    stage_asked: Cell<Option<Instant>>,
     /// Whether ECS has refused to tell stages, which is then not asked again.
     hides_stages: Cell<bool>,
     backoff: RefCell<Backoff>,
@@ -80,18 +80,40 @@ pub struct Watch<'a> {
     newest_event: RefCell<Option<String>>,
     /// Since when the end has been near.
     near_since: Cell<Option<Instant>>,
-    /// How many tasks of ours were on their way or ran in the last look, and how many had failed.
-    counted: Cell<(usize, usize)>,
+    /// What the last look counted.
+    counted: Cell<Counted>,
     /// Whether ECS has told that it started tasks of ours.
     has_started: Cell<bool>,
-    /// How many more looks are to list the tasks that stop, because something hinted at one.
-    hinted: Cell<u8>,
+    /// When the counts last hinted at a failed task that no list has shown yet.
+    hinted: Cell<Option<Instant>>,
+    /// Whether events hint at one since the last list.
+    has_news: Cell<bool>,
     /// When the tasks that stop were last listed; none if they are to be listed at once.
     listed: Cell<Option<Instant>>,
     /// The tasks that stop, by ARN; those of ours that failed in full.
     stopping: RefCell<HashMap<String, Option<Task>>>,
     /// Whether they have been listed once.
     has_listed: Cell<bool>,
+}
+
+/// What a look counts of ours.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    /// Tasks on their way, or running.
+    alive: usize,
+    /// Those that failed one after another.
+    failed: usize,
+}
+
+impl Counted {
+    fn of(ours: &SeenDeployment) -> Self {
+        Self { alive: ours.running + ours.pending, failed: ours.failed_tasks }
+    }
+
+    /// Whether this, counted after `before`, hints at a task that failed: there are fewer, or more that failed.
+    fn hints(self, before: Self) -> bool {
+        self.alive < before.alive || self.failed > before.failed
+    }
 }
 
 /// What a phase waits for when it looks again.
@@ -184,6 +206,8 @@ impl<'a> Watch<'a> {
             counted: Cell::default(),
             has_started: Cell::default(),
             hinted: Cell::default(),
+            has_news: Cell::default(),
+            stage_asked: Cell::default(),
             // Where it was there before, what stopped before is to be told from what stops now.
             listed: Cell::new((!ours.was_there).then(Instant::now)),
             stopping: RefCell::default(),
@@ -193,14 +217,18 @@ impl<'a> Watch<'a> {
 
     /// One look. A look that fails says nothing about the deployment: it gives the pause until the next.
     pub async fn look(&self) -> Result<Look, Duration> {
-        match self.clients.ecs.look(self.service).await {
+        match self.clients.ecs.look(self.service, Haste::None).await {
             Ok(look) => {
                 self.backoff.borrow_mut().reset();
                 let counts = Counts { deployment: &self.ours.id, look: &look };
                 self.said.borrow_mut().say(self.service, &Event::Counted(counts));
                 if look.primary.id == self.ours.id {
-                    if self.read_events(&look) | self.lacks_tasks(&look.primary) {
-                        self.hinted.set(LISTS_AFTER_HINT);
+                    let counted = Counted::of(&look.primary);
+                    if counted.hints(self.counted.replace(counted)) {
+                        self.hinted.set(Some(Instant::now()));
+                    }
+                    if self.read_events(&look) {
+                        self.has_news.set(true);
                     }
                     if let Some(arn) = self.ours.service_deployment_in(&look) {
                         *self.service_deployment.borrow_mut() = Some(arn.clone());
@@ -217,7 +245,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The pause until the next look. Pauses of all services end on the same beats, so that one request serves many.
+    /// The pause until the next look. Those of all services that are as long end at the same moment, so that one request
+    /// serves many.
     pub fn pause(&self, awaited: Awaited) -> Duration {
         let pace = match awaited {
             Awaited::Failure if self.has_failures() => RATHER_OFTEN,
@@ -233,7 +262,7 @@ impl<'a> Watch<'a> {
 
     /// Whether tasks of ours have failed.
     fn has_failures(&self) -> bool {
-        self.counted.get().1 > 0 || self.stopping.borrow().values().any(Option::is_some)
+        self.counted.get().failed > 0 || self.stopping.borrow().values().any(Option::is_some)
     }
 
     /// Where ours stands, by this look. One that shows an earlier deployment as PRIMARY is stale, for as long as reads
@@ -260,7 +289,7 @@ impl<'a> Watch<'a> {
 
     /// The tasks that are to run; a failed look gives the pause until the next.
     pub async fn tasks(&self) -> Result<Vec<Task>, Duration> {
-        let tasks = self.clients.ecs.tasks(self.service, Meant::ToRun).await;
+        let tasks = self.clients.ecs.tasks(self.service, Meant::ToRun, Haste::None).await;
         let pause = || self.tasks_from.get().map_or(PACE, |from| from.saturating_duration_since(Instant::now()));
         self.noted(tasks).ok_or_else(|| pause().max(PACE))
     }
@@ -271,46 +300,51 @@ impl<'a> Watch<'a> {
     pub async fn failure(&self, look: &Look, was_live: bool) -> Option<String> {
         let ours = &look.primary;
         let must_wait = self.tasks_from.get().is_some_and(|from| Instant::now() < from);
-        let is_due = self.listed.get().is_none_or(|at| at.elapsed() >= self.without_hint());
-        if must_wait || (self.hinted.get() == 0 && !is_due) {
+        // A list may be from before what the look hints at.
+        let is_hinted = self.hinted.get().is_some_and(|at| at.elapsed() < READS_MAY_BE_STALE);
+        let every = WITHOUT_HINT.max(self.each_in_turn());
+        let is_due = self.has_news.get() || self.listed.get().is_none_or(|at| at.elapsed() >= every);
+        if must_wait || !(is_hinted || is_due) {
             return None;
         }
-        let all_known = self.list_stopping().await?;
+        let shows_failure = self.list_stopping(if is_hinted { Haste::Next } else { Haste::None }).await?;
         let failed: Vec<_> = self.stopping.borrow().values().flatten().cloned().collect();
         let living = if failures::can_be_enough(failed.len()) {
-            self.noted(self.clients.ecs.tasks(self.service, Meant::ToRun).await)?
+            self.noted(self.clients.ecs.tasks(self.service, Meant::ToRun, Haste::Next).await)?
         } else {
             Vec::new()
         };
         let living: Vec<_> = living.into_iter().filter(|task| task.is_of(&self.ours.id)).collect();
         // Not before all has been seen: what a stumbling API kept back is asked for again with the next look.
         self.listed.set(Some(Instant::now()));
-        if all_known {
-            self.hinted.update(|lists| lists.saturating_sub(1));
+        self.has_news.set(false);
+        if shows_failure {
+            self.hinted.set(None);
         }
         failures::verdict(&failed, &living, ours.desired, was_live)
     }
 
     /// Brings what is known of the tasks that stop up to date. Each is described until its reason is known, once; says
-    /// whether that of all is.
-    async fn list_stopping(&self) -> Option<bool> {
-        let arns = self.noted(self.clients.ecs.task_arns(self.service, Meant::ToStop).await)?;
+    /// whether another one of ours has failed, and the reason of none is still to come.
+    async fn list_stopping(&self, haste: Haste) -> Option<bool> {
+        let arns = self.noted(self.clients.ecs.task_arns(self.service, Meant::ToStop, haste).await)?;
         let new: Vec<_> = arns.iter().filter(|arn| !self.stopping.borrow().contains_key(*arn)).cloned().collect();
-        let described = self.noted(self.clients.ecs.describe_tasks(self.service, &new).await)?;
+        let described = self.noted(self.clients.ecs.describe_tasks(self.service, &new, haste).await)?;
         let mut stopping = self.stopping.borrow_mut();
         let arns: HashSet<_> = arns.into_iter().collect();
         stopping.retain(|arn, _| arns.contains(arn));
         let is_old = self.ours.was_there && !self.has_listed.replace(true);
-        let mut all_known = true;
+        let (mut all_known, mut shows_failure) = (true, false);
         for task in described {
             let Some(stopped) = &task.stopped else {
                 all_known = false;
                 continue;
             };
             let is_failure = !is_old && task.is_of(&self.ours.id) && failures::end(stopped) != End::Ordinary;
+            shows_failure |= is_failure;
             stopping.insert(task.arn.clone(), is_failure.then_some(task));
         }
-        Some(all_known)
+        Some(all_known && shows_failure)
     }
 
     /// The answer of a request about tasks. One that failed says nothing about the deployment; it is told.
@@ -349,17 +383,10 @@ impl<'a> Watch<'a> {
         is_hint
     }
 
-    /// Whether fewer tasks of ours are on their way or run than in the last look, or others failed.
-    fn lacks_tasks(&self, ours: &SeenDeployment) -> bool {
-        let now = (ours.running + ours.pending, ours.failed_tasks);
-        let (alive, failed) = self.counted.replace(now);
-        now.0 < alive || (now.1 > 0 && now.1 != failed)
-    }
-
-    /// How often the tasks that stop are listed without a hint.
-    fn without_hint(&self) -> Duration {
-        let watches = u32::try_from(self.clients.watches.get()).unwrap_or(u32::MAX);
-        WITHOUT_HINT.max(WITHOUT_HINT_EACH.saturating_mul(watches))
+    /// How long each service must wait between two questions that are not shared, so that all of them together ask no
+    /// more often than every [`EACH`].
+    fn each_in_turn(&self) -> Duration {
+        EACH.saturating_mul(u32::try_from(self.clients.watches.get()).unwrap_or(u32::MAX))
     }
 
     /// Tells in which stage a deployment is that has stages: blue/green, linear or canary. `look` shows it as PRIMARY.
@@ -368,11 +395,13 @@ impl<'a> Watch<'a> {
         else {
             return;
         };
-        if self.hides_stages.get() {
+        let is_early = self.stage_asked.get().is_some_and(|at| at.elapsed() + EACH < self.each_in_turn());
+        if self.hides_stages.get() || is_early {
             return;
         }
-        // It is only told, so nothing waits for it.
-        let asked = timeout(PACE, self.clients.ecs.service_deployment(self.service, arn));
+        self.stage_asked.set(Some(Instant::now()));
+        // It is only told, so nothing waits long for it.
+        let asked = timeout(LAST_QUESTION, self.clients.ecs.service_deployment(self.service, arn, Haste::None));
         let stage = asked.await.unwrap_or_else(|_| Err(Error::unknown("DescribeServiceDeployments", "no answer")));
         let mut said = self.said_of_stages.borrow_mut();
         match stage {
@@ -430,7 +459,7 @@ impl<'a> Watch<'a> {
     /// counts and how old they are, and ECS's newest events.
     pub async fn explain(&self, mut what: String) -> Reason {
         let mut seen = Vec::new();
-        match timeout(LAST_QUESTION, self.list_stopping()).await {
+        match timeout(LAST_QUESTION, self.list_stopping(Haste::Next)).await {
             Ok(Some(_)) => {}
             _ => seen.push("ECS could not be asked why tasks stopped".to_owned()),
         }
@@ -455,10 +484,11 @@ impl<'a> Watch<'a> {
     async fn last_failure(&self) -> Option<Task> {
         let arns: Vec<_> = self.stopping.borrow().values().flatten().map(|task| task.arn.clone()).collect();
         let known = || self.stopping.borrow().values().flatten().cloned().collect();
-        let tasks = match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns)).await {
-            Ok(Ok(tasks)) => tasks,
-            _ => known(),
-        };
+        let tasks =
+            match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns, Haste::Next)).await {
+                Ok(Ok(tasks)) => tasks,
+                _ => known(),
+            };
         let told = |task: &Task| task.stopped.as_ref().map(|stopped| (!stopped.containers.is_empty(), stopped.at));
         tasks.into_iter().max_by_key(told)
     }
@@ -516,6 +546,21 @@ mod tests {
         }
         for usual in ["(service api) has started 1 tasks: (task 1).", "(service api) has reached a steady state."] {
             assert!(!is_trouble(usual), "{usual}");
+        }
+    }
+
+    #[test]
+    fn fewer_tasks_or_more_failures_hint_at_a_task_that_failed() {
+        let count = |alive, failed| Counted { alive, failed };
+        for (before, now, is_hint) in [
+            (count(0, 0), count(2, 0), false),
+            (count(2, 0), count(2, 0), false),
+            (count(2, 0), count(1, 0), true),
+            (count(2, 0), count(2, 1), true),
+            (count(2, 1), count(2, 1), false),
+            (count(2, 2), count(2, 0), false),
+        ] {
+            assert_eq!(now.hints(before), is_hint, "{}/{} {}/{}", before.alive, before.failed, now.alive, now.failed);
         }
     }
 

@@ -8,22 +8,13 @@ use std::{
 
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{Ecs, Look, pace::ReadTurn};
+use super::{Ecs, Haste, Look, pace::ReadTurn};
 use crate::{aws::Error, config::Service};
 
 /// The most services that DescribeServices takes (API_DescribeServices).
 const SERVICES_AT_ONCE: usize = 10;
 /// How long a look waits for company: services that look at the same moment ask together.
 const COMPANY: Duration = Duration::from_millis(5);
-
-/// Whether a look waits for its turn among all reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// It does.
-    None,
-    /// It doesn't, since a service is to be put back.
-    Rollback,
-}
 
 /// The looks that are waited for.
 #[derive(Debug, Default)]
@@ -42,8 +33,8 @@ struct Waiting {
 }
 
 impl Looks {
-    /// One look at `service`, made from now on. Of those that wait, whoever has the first turn asks for all of its
-    /// cluster; where that one gives up, the others ask again.
+    /// One look at `service`, by a request that is sent from now on, never by one that was under way. Of those that wait,
+    /// whoever has the first turn asks for all of its cluster; where that one gives up, the others ask again.
     pub async fn look(&self, ecs: &Ecs, service: &Service, haste: Haste) -> Result<Look, Error> {
         loop {
             let (answer, mut asked) = oneshot::channel();
@@ -53,6 +44,10 @@ impl Looks {
                 sleep(COMPANY).await;
                 match haste {
                     Haste::None => Some(ecs.reads.turn().await),
+                    Haste::Next => {
+                        ecs.reads.free().await;
+                        None
+                    }
                     Haste::Rollback => None,
                 }
             };
@@ -195,7 +190,7 @@ mod tests {
     async fn services_that_look_at_the_same_moment_ask_together_and_each_learns_its_own() {
         let services: Vec<_> = (0..23).map(|number| named(&format!("api-{number}"))).collect();
         let (ecs, canned) = connect(&services).await;
-        let looks = join_all(services.iter().map(|service| ecs.look(service))).await;
+        let looks = join_all(services.iter().map(|service| ecs.look(service, Haste::None))).await;
         for (look, service) in looks.into_iter().zip(&services) {
             assert_eq!(told(look), service.name);
         }
@@ -206,7 +201,10 @@ mod tests {
     async fn a_service_that_is_missing_is_the_only_one_told_so() {
         let services = [named("api"), named("web")];
         let (ecs, canned) = connect(&services).await;
-        let (api, web) = futures_util::future::join(ecs.look(&services[0]), ecs.look(&services[1])).await;
+        let (api, web) = {
+            let look = |service| ecs.look(service, Haste::None);
+            futures_util::future::join(look(&services[0]), look(&services[1])).await
+        };
         assert_eq!(told(api), "api");
         assert!(told(web).starts_with("DescribeServices: there is no service `web` in cluster `arn:"));
         assert_eq!(asked(&canned), [2]);
@@ -217,7 +215,7 @@ mod tests {
         let services = [named("api-1"), named("denied"), named("api-2")];
         let (ecs, canned) = connect(&services).await;
         for _ in 0..2 {
-            let looks: Vec<_> = join_all(services.iter().map(|service| ecs.look(service))).await;
+            let looks: Vec<_> = join_all(services.iter().map(|service| ecs.look(service, Haste::None))).await;
             let told: Vec<_> = looks.into_iter().map(told).collect();
             assert_eq!(told, ["api-1", "DescribeServices: AccessDeniedException: no", "api-2"]);
         }
@@ -228,8 +226,8 @@ mod tests {
     async fn where_the_one_that_asks_gives_up_the_others_ask_again() {
         let services = [named("api-1"), named("api-2"), named("api-3")];
         let (ecs, canned) = connect(&services).await;
-        let gives_up = timeout(Duration::from_millis(500), ecs.look(&services[0]));
-        let others = join_all(services[1..].iter().map(|service| ecs.look(service)));
+        let gives_up = timeout(Duration::from_millis(500), ecs.look(&services[0], Haste::None));
+        let others = join_all(services[1..].iter().map(|service| ecs.look(service, Haste::Next)));
         let (gives_up, others) = futures_util::future::join(gives_up, others).await;
         assert!(gives_up.is_err());
         assert_eq!(others.into_iter().map(told).collect::<Vec<_>>(), ["api-2", "api-3"]);
@@ -245,7 +243,8 @@ mod tests {
         }
         let since = tokio::time::Instant::now();
         let (waits, in_haste) =
-            futures_util::future::join(ecs.look(&services[0]), ecs.look_in_haste(&services[1])).await;
+            futures_util::future::join(ecs.look(&services[0], Haste::None), ecs.look(&services[1], Haste::Rollback))
+                .await;
         assert_eq!((told(waits).as_str(), told(in_haste).as_str()), ("api-1", "api-2"));
         assert_eq!((asked(&canned), since.elapsed().as_secs()), (vec![2], 1));
     }

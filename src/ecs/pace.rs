@@ -1,5 +1,5 @@
 //! How often ECS is asked: an account's limits are shared with everybody else who works in it, so gehen keeps to half of
-//! what is published (request throttling page of the Amazon ECS API reference), per account and region.
+//! what is published per account and region (request throttling page of the Amazon ECS API reference).
 
 use std::{cell::RefCell, collections::VecDeque, time::Duration};
 
@@ -8,7 +8,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-/// The most reads in a second, in all regions together: half of the 20 that each bucket of reads gets a second.
+/// The most reads in a second, of all operations and in all regions together: half of the 20 a second that ECS gives to
+/// each kind of them.
 const READS: usize = 10;
 /// In which they are made, with a tenth for those that took longer on their way than later ones.
 const SECOND: Duration = Duration::from_millis(1100);
@@ -26,6 +27,17 @@ pub struct Reads {
     recent: RefCell<VecDeque<Instant>>,
 }
 
+/// How much hurry there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// None: it is made when those that wait already have been.
+    None,
+    /// A write waits for it, or a deployment that fails: it goes before those that wait.
+    Next,
+    /// A service waits to be put back: it is made at once.
+    Rollback,
+}
+
 /// The right to make one read, which has not been used yet.
 pub struct ReadTurn<'a> {
     reads: &'a Reads,
@@ -36,11 +48,26 @@ impl Reads {
     /// Waits until one more read may be made.
     pub async fn turn(&self) -> ReadTurn<'_> {
         let first = self.queue.lock().await;
-        // While it waits, others may be counted that could not wait.
+        self.free().await;
+        ReadTurn { reads: self, _first: first }
+    }
+
+    /// Waits until one more read may be made, before those that wait for their turn. To be counted at once.
+    pub async fn free(&self) {
+        // While it waits, others may be counted.
         while let Some(free) = self.free_from().filter(|free| *free > Instant::now()) {
             sleep_until(free).await;
         }
-        ReadTurn { reads: self, _first: first }
+    }
+
+    /// Waits as long as this haste allows, and counts the read that follows.
+    pub async fn may_read(&self, haste: Haste) {
+        match haste {
+            Haste::None => return self.turn().await.take(),
+            Haste::Next => self.free().await,
+            Haste::Rollback => {}
+        }
+        self.count();
     }
 
     /// From when on one more read may be made; none if that was never limited.
@@ -105,6 +132,12 @@ impl Bucket {
         }
     }
 
+    /// How long so many take, one after another.
+    pub fn takes(&self, count: usize) -> Duration {
+        let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        Duration::from_secs_f64((count - self.burst).max(0.0) / self.a_second)
+    }
+
     /// Waits until one more may be made.
     pub async fn turn(&self) -> WriteTurn<'_> {
         let left = self.left.lock().await;
@@ -153,6 +186,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_read_in_haste_goes_before_those_that_wait() {
+        let (reads, since, made) = (Reads::default(), Instant::now(), RefCell::new(Vec::new()));
+        for _ in 0..READS {
+            reads.turn().await.take();
+        }
+        let read = async |name, haste| {
+            reads.may_read(haste).await;
+            made.borrow_mut().push((name, since.elapsed().as_millis()));
+        };
+        tokio::join!(
+            read("first", Haste::None),
+            read("second", Haste::None),
+            read("next", Haste::Next),
+            read("rollback", Haste::Rollback),
+        );
+        assert_eq!(made.into_inner(), [("rollback", 550), ("next", 1100), ("first", 1210), ("second", 1320)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn writes_have_half_of_the_published_bucket() {
         let (bucket, since) = (Bucket::of_registrations(), Instant::now());
         let mut at = Vec::new();
@@ -161,6 +213,7 @@ mod tests {
             at.push(since.elapsed().as_secs_f64().round());
         }
         assert_eq!(at, [[0.0; 10].as_slice(), &[2.0, 4.0, 6.0]].concat());
+        assert_eq!((bucket.takes(9), bucket.takes(13).as_secs()), (Duration::ZERO, 6));
         tokio::time::advance(Duration::from_mins(1)).await;
         let again = Instant::now();
         for _ in 0..9 {

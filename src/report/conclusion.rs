@@ -8,7 +8,7 @@ use super::{Event, events::Who};
 use crate::{
     config::UpdateStrategy,
     deploy::{Returned, RolledBack},
-    ecs::{SeenDeployment, TaskDefinitionArn},
+    ecs::{Look, SeenDeployment, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Ended, Outcome},
     text::{counted, duration, excerpt},
@@ -134,9 +134,14 @@ impl fmt::Display for Conclusion<'_> {
     }
 }
 
-/// Whether none of a deployment's tasks is counted any more, though it is still listed.
-fn is_leaving(other: &SeenDeployment) -> bool {
-    (other.running, other.pending) == (0, 0)
+/// Whether `look` shows that tasks that ran before the run are on their way out: their deployment is listed until the last
+/// has ended (API_Deployment), and none of them is counted any more.
+fn are_leaving(ended: &Ended, look: &Look) -> bool {
+    let is_before = |other: &SeenDeployment| {
+        ended.known.first().is_some_and(|(running, _)| *running == other.task_definition)
+            && (other.running, other.pending) == (0, 0)
+    };
+    ended.had_tasks && look.desired > 0 && look.others.iter().any(is_before)
 }
 
 /// The first of the last lines.
@@ -154,9 +159,8 @@ impl fmt::Display for Headline<'_> {
                     UpdateStrategy::None => "FOUND LIVE:",
                 };
                 write!(formatter, "{done} {} in {took}; {now}", Live(version.as_ref(), task_definition))?;
-                // A deployment is listed until the last of its tasks has ended (API_Deployment).
                 match last_look {
-                    Ok(look) if look.others.iter().any(is_leaving) => {
+                    Ok(look) if are_leaving(self.0, look) => {
                         let delay =
                             if look.load_balanced { ", for the load balancer's deregistration delay" } else { "" };
                         write!(formatter, "; old tasks are out of reach and still ending{delay}")
