@@ -96,7 +96,13 @@ fn scenarios() -> Vec<Scenario> {
             },
         )
     });
-    rollouts.into_iter().chain(failures).chain(signals).chain(fleets).collect()
+    // Registered already and long enough that all are under way together, however they are paced.
+    let together = scenario("together: 100 services, 3 clusters, rollout of 60 s, limits half used", 3, move |phase| {
+        let trial = fleet(100, 3, half, phase);
+        let settings = Settings { limits: half, ..paced(Duration::from_mins(1), phase) };
+        Trial { is_registered: true, settings, ..trial }
+    });
+    rollouts.into_iter().chain(failures).chain(signals).chain([together]).chain(fleets).collect()
 }
 
 fn scenario(name: impl Into<String>, load: usize, trial: impl Fn(Duration) -> Trial + Sync + 'static) -> Scenario {

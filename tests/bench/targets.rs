@@ -37,10 +37,12 @@ fn beyond_the_bucket(run: &Figures) -> Option<f64> {
 }
 
 /// All but what [`check`] adds.
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 19] = [
     target(("rollout", ""), "after success, s: median", |run| run.after_success, median, 0.5),
     target(("rollout", ""), "after success, s: worst", |run| run.after_success, worst, 1.5),
     target(("100 ", ""), "after the slowest's success, s: worst", |run| run.after_success, worst, 3.0),
+    target(("together", ""), "after the slowest's success, s: worst", |run| run.after_success, worst, 3.0),
+    target(("together", ""), "reads in the worst second: worst", |run| Some(run.reads_in_a_second), worst, 10.0),
     target(("failure", ""), "failure to request, s: median", |run| run.to_notice, median, 1.5),
     target(("failure", ""), "failure to request, s: worst", |run| run.to_notice, worst, 3.0),
     target(("signal, 1 ", ""), "signal to request, s: worst", |run| run.to_cancel, worst, 0.5),
