@@ -148,7 +148,7 @@ fn say_about(about: About<'_>, event: &Event<'_>) {
     if let Some(github) = report.commands() {
         write(&github.around(about.name(), event));
     }
-    if matches!(event, Event::StillWaits { .. }) && report.live.get().is_some() {
+    if matches!(event, Event::StillWaits { .. } | Event::AwaitsTurn { .. }) && report.live.get().is_some() {
         return; // The live line says it all the time.
     }
     let fields = || json::fields(event);

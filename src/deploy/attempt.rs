@@ -1,7 +1,7 @@
 //! One service's phases in their order.
 
 use super::{
-    Clients, PATIENCE, answered,
+    Clients, PATIENCE, answered, awaited_turn,
     check::Proof,
     drain::Old,
     explain,
@@ -20,7 +20,7 @@ use crate::{
     ecs::{Haste, Look, TaskDefinitionArn},
     git_sha::GitSha,
     outcome::{Outcome, Reason},
-    report::{self, Event},
+    report::{self, Event, Phase},
     text::excerpt,
 };
 
@@ -40,15 +40,20 @@ pub enum Attempt {
     Interrupted(Cause),
 }
 
-/// A look at `service`, made once `turn` has come, right before the write that it is for. A look that fails gives the turn
-/// back, so that it keeps no other service waiting.
+/// A look at `service`, made once its `turn` has come, right before the write that it is for. One that stumbles gives the
+/// turn back, so that it keeps no other service waiting.
 async fn look_in_turn<T>(
     clients: &Clients<'_>,
     service: &Service,
     turn: impl AsyncFn() -> T,
 ) -> Result<(Look, T), Error> {
+    // However long it waits for the first, the look has the whole of its patience.
+    let mut first = Some(turn().await);
     answered(service, async || {
-        let turn = turn().await;
+        let turn = match first.take() {
+            Some(turn) => turn,
+            None => turn().await,
+        };
         Ok((clients.ecs.look(service, Haste::Next).await?, turn))
     })
     .await
@@ -61,8 +66,8 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
     let service = snapshot.service;
     let say = |event: &Event<'_>| report::say(&service.name, event);
     say(&Event::Begins);
-    let (before, turn) = match look_in_turn(clients, service, async || turn_to_register(clients, snapshot).await).await
-    {
+    let turn = async || awaited_turn(say, Phase::Register, turn_to_register(clients, snapshot)).await;
+    let (before, turn) = match look_in_turn(clients, service, turn).await {
         Ok((look, turn)) if look.primary.id == snapshot.primary => (look, turn),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),
@@ -98,8 +103,8 @@ pub async fn attempt(clients: &Clients<'_>, snapshot: &mut Snapshot<'_>, sent: &
         say(&Event::UrlProvesNothing { version: snapshot.version });
     }
     // All this may have taken a while: what is displaced must be what was looked at.
-    let (before, mut turn) = match look_in_turn(clients, service, async || clients.ecs.may_update(service).await).await
-    {
+    let turn = async || awaited_turn(say, Phase::Update, clients.ecs.may_update(service)).await;
+    let (before, mut turn) = match look_in_turn(clients, service, turn).await {
         Ok((look, turn)) if look.primary.id == before.primary.id => (look, turn),
         Ok((look, _)) => return Attempt::Superseded(Replacement::by_primary_of(&look, None)),
         Err(error) => return Attempt::NotBegun(explain(&error)),

@@ -22,6 +22,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     fmt,
+    pin::pin,
     time::{Duration, SystemTime},
 };
 
@@ -46,6 +47,7 @@ use self::{
     rollback::{Place, roll_back},
     schedule::{Families, ScheduleTurn, put_back},
     turns::{End, Turn, made_for, take_turns, unanswered, update_schedules},
+    watch::with_beats,
 };
 use crate::{
     aws::{Error, Fate},
@@ -57,17 +59,19 @@ use crate::{
     outcome::{AllEnded, Ended, Outcome, Reason},
     ping::Ping,
     poll,
-    report::{self, About, Event, RuleEvent},
+    report::{self, About, Event, Phase, RuleEvent},
     signals::Cancel,
     text::excerpt,
 };
 
 /// How many services are looked at side by side, before and after the run: enough that those of a cluster are asked for
-/// together, and few enough that each has its answer within the patience of a last look.
-const LOOKS_AT_ONCE: usize = 100;
+/// together, and few enough that each, even if it is asked for alone, has its turn within the patience of a last look.
+const LOOKS_AT_ONCE: usize = 50;
 /// How long a request outside of a check is tried while ECS stumbles: RegisterTaskDefinition, for one, has a bucket
 /// that refills once a second.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// What waits longer than this for its turn says so.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long the last look of the run is tried.
 const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -355,6 +359,19 @@ async fn answered_telling<T>(
         answer
     };
     poll::answered(PATIENCE, telling).await
+}
+
+/// Waits for the `turn` to make the write of `phase`, and tells so where that takes longer than a moment.
+async fn awaited_turn<T>(tell: impl Fn(&Event<'_>), phase: Phase, turn: impl Future<Output = T>) -> T {
+    let mut turn = pin!(turn);
+    if let Ok(turn) = timeout(MOMENT, &mut turn).await {
+        return turn;
+    }
+    let tell_of = |took| tell(&Event::AwaitsTurn { phase, took });
+    tell_of(MOMENT);
+    let turn = with_beats(turn, |took| tell_of(MOMENT + took)).await;
+    tell(&Event::TurnCame);
+    turn
 }
 
 /// An error of ECS's with the way out, in one line.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Service,
-    ecs::Strategy,
+    ecs::{Haste, Strategy},
     outcome::Reason,
     report::{self, Event},
 };
@@ -60,5 +60,5 @@ pub async fn prove(clients: &Clients<'_>, service: &Service, ours: &Deployment, 
 /// What replaced `ours`, as far as ECS can be asked.
 async fn recognised(watch: &Watch<'_>, ours: &Deployment, replacement: Replacement) -> Replacement {
     let part_of = watch.service_deployment();
-    recognise(watch.clients, watch.service, &ours.task_definition, part_of.as_ref(), replacement).await
+    recognise(watch.clients, watch.service, &ours.task_definition, part_of.as_ref(), replacement, Haste::Next).await
 }

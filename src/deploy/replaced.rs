@@ -52,9 +52,10 @@ pub async fn recognise(
     ours: &TaskDefinitionArn,
     part_of: Option<&ServiceDeploymentArn>,
     replacement: Replacement,
+    haste: Haste,
 ) -> Replacement {
     let Some(arn) = part_of.filter(|_| !replacement.by_ecs) else { return replacement };
-    match clients.ecs.service_deployment(service, arn, Haste::Next).await {
+    match clients.ecs.service_deployment(service, arn, haste).await {
         Ok(seen) if !seen.is_rolled_back => Replacement { is_foreign: true, ..replacement },
         Ok(seen) if replacement.by.task_definition != *ours => {
             Replacement { by_ecs: true, reason: seen.reason, ..replacement }

@@ -376,8 +376,9 @@ impl Rollback<'_> {
                 (Step::Wait | Step::Leave(_) | Step::Adopt(_, false), Some(ours)) => {
                     let replacement = Replacement::by_primary_of(&look, Some(&ours.id));
                     let part_of = ours.service_deployment.as_ref();
+                    let ours = &ours.task_definition;
                     let replacement =
-                        recognise(self.clients, self.service, &ours.task_definition, part_of, replacement).await;
+                        recognise(self.clients, self.service, ours, part_of, replacement, Haste::Rollback).await;
                     aside(replacement, self.sent, &self.previous.arn, &look)
                 }
                 (step, _) => step,

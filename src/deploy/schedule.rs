@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use put_back::{Families, PutBack, put_back};
 
 use super::{
-    Cause, Clients, PATIENCE, answered_telling, explain,
+    Cause, Clients, PATIENCE, answered_telling, awaited_turn, explain,
     preflight::{Problem, Remark, find_images, unclear_choice},
     update::READS_MAY_BE_STALE,
 };
@@ -28,7 +28,7 @@ use crate::{
     git_sha::GitSha,
     outcome::{EndedSchedule, ScheduleOutcome},
     poll::{self, Backoff, PACE},
-    report::{self, Event, RuleEvent},
+    report::{self, Event, Phase, RuleEvent},
     text::excerpt,
 };
 
@@ -358,12 +358,15 @@ async fn attempt(
             (Some(arn), _) => arn.clone(),
             (None, Some(ready)) => ready.arn.clone(),
             (None, None) => {
+                let turn = clients.ecs.may_register_in(&schedule.region);
+                let mut turn = awaited_turn(|event| schedule.say(event), Phase::Register, turn).await;
                 if !job.names.names_revision() {
                     *written = Some(Written { after: Vec::new(), answer: Answer::Awaited });
                 }
                 is_new = true;
                 let registration = job.base().registration(schedule.version);
-                clients.ecs.may_register_in(&schedule.region).await.take();
+                turn.take();
+                drop(turn);
                 let register = async || clients.ecs.register_in(&schedule.region, &registration).await;
                 let arn = answered(schedule.task, register).await?;
                 if let Some(written) = written {

@@ -301,7 +301,9 @@ impl<'a> Watch<'a> {
         let ours = &look.primary;
         let must_wait = self.tasks_from.get().is_some_and(|from| Instant::now() < from);
         // A list may be from before what the look hints at.
-        let is_hinted = self.hinted.get().is_some_and(|at| at.elapsed() < READS_MAY_BE_STALE);
+        let is_hinted = self.hinted.get().is_some_and(|hinted| {
+            hinted.elapsed() < READS_MAY_BE_STALE || self.listed.get().is_none_or(|listed| listed < hinted)
+        });
         let every = WITHOUT_HINT.max(self.each_in_turn());
         let is_due = self.has_news.get() || self.listed.get().is_none_or(|at| at.elapsed() >= every);
         if must_wait || !(is_hinted || is_due) {
@@ -402,7 +404,7 @@ impl<'a> Watch<'a> {
         self.stage_asked.set(Some(Instant::now()));
         // It is only told, so nothing waits long for it.
         let asked = timeout(LAST_QUESTION, self.clients.ecs.service_deployment(self.service, arn, Haste::None));
-        let stage = asked.await.unwrap_or_else(|_| Err(Error::unknown("DescribeServiceDeployments", "no answer")));
+        let Ok(stage) = asked.await else { return };
         let mut said = self.said_of_stages.borrow_mut();
         match stage {
             Ok(seen) => {
@@ -459,7 +461,7 @@ impl<'a> Watch<'a> {
     /// counts and how old they are, and ECS's newest events.
     pub async fn explain(&self, mut what: String) -> Reason {
         let mut seen = Vec::new();
-        match timeout(LAST_QUESTION, self.list_stopping(Haste::Next)).await {
+        match timeout(LAST_QUESTION, self.list_stopping(Haste::Rollback)).await {
             Ok(Some(_)) => {}
             _ => seen.push("ECS could not be asked why tasks stopped".to_owned()),
         }
@@ -485,7 +487,7 @@ impl<'a> Watch<'a> {
         let arns: Vec<_> = self.stopping.borrow().values().flatten().map(|task| task.arn.clone()).collect();
         let known = || self.stopping.borrow().values().flatten().cloned().collect();
         let tasks =
-            match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns, Haste::Next)).await {
+            match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns, Haste::Rollback)).await {
                 Ok(Ok(tasks)) => tasks,
                 _ => known(),
             };
@@ -508,7 +510,7 @@ fn until_beat(past: Duration, pace: Duration) -> Duration {
 }
 
 /// Does `work`, and calls `beat` every [`HEARTBEAT`] with how long it has taken so far.
-async fn with_beats<T>(work: impl Future<Output = T>, mut beat: impl FnMut(Duration)) -> T {
+pub async fn with_beats<T>(work: impl Future<Output = T>, mut beat: impl FnMut(Duration)) -> T {
     let since = Instant::now();
     let beats = async {
         loop {

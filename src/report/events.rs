@@ -24,6 +24,10 @@ pub enum Event<'a> {
     Runs { running: &'a TaskDefinitionArn, version: &'a str, base: &'a TaskDefinition, has_tasks: bool },
     /// What preflight found that doesn't keep the service from being deployed.
     Remark(&'a Remark),
+    /// It waits until it may make the write of this phase, for so long by now.
+    AwaitsTurn { phase: Phase, took: Duration },
+    /// It may make it.
+    TurnCame,
     /// A new revision was registered.
     Registered { revision: &'a TaskDefinitionArn, changes: &'a [ImageChange] },
     /// What is there will do: it is at the version already, or is to be deployed as it is.
@@ -126,6 +130,7 @@ impl Event<'_> {
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Self::OfRule(event) => event.phase(),
+            Self::AwaitsTurn { phase, .. } => Some(*phase),
             Self::Runs { .. } | Self::Remark(_) | Self::WouldDeploy(_) | Self::WouldReturn(_) => Some(Phase::Preflight),
             Self::Begins | Self::Registered { .. } | Self::NothingToRegister { .. } | Self::UrlProvesNothing { .. } => {
                 Some(Phase::Register)
@@ -152,6 +157,7 @@ impl Event<'_> {
             | Self::StageUnknown { .. }
             | Self::AwaitsCompleted(_)
             | Self::StillWaits { .. }
+            | Self::TurnCame
             | Self::TriesAgain { .. } => None,
         }
     }
@@ -159,7 +165,7 @@ impl Event<'_> {
     /// How loud it is told. What the lines around it say as well is for those who ask for DEBUG.
     pub fn level(&self) -> Level {
         match self {
-            Self::Begins | Self::RollbackEnded(_) => Level::DEBUG,
+            Self::Begins | Self::TurnCame | Self::RollbackEnded(_) => Level::DEBUG,
             Self::Ended {
                 attempt:
                     Attempt::Failed(_)
@@ -242,7 +248,7 @@ impl fmt::Display for Event<'_> {
                 write!(formatter, "drain check: waiting up to {} until no old task runs", duration(*timeout))
             }
             Self::Drained { how } => write!(formatter, "drain check passed: {how}"),
-            Self::Begins => formatter.write_str("its turn has come"),
+            Self::Begins | Self::TurnCame => formatter.write_str("its turn has come"),
             Self::Counted(counts) => counts.fmt(formatter),
             Self::UrlAnswered(answer) => write!(formatter, "the url {answer}"),
             Self::RollbackAwaitsEcs { to, error } => {
@@ -263,6 +269,7 @@ impl fmt::Display for Event<'_> {
             Self::StillWaits { took, left, seen } => {
                 write!(formatter, "still waiting, {} gone, up to {} left: {seen}", duration(*took), duration(*left))
             }
+            Self::AwaitsTurn { phase, took } => awaits_turn(formatter, *phase, *took),
             Self::TriesAgain { error, limit } => {
                 write!(formatter, "{error}; trying again for up to {}", duration(*limit))
             }
@@ -405,6 +412,11 @@ impl fmt::Display for Remark {
             }
         }
     }
+}
+
+/// That the turn for the write of `phase` is waited for.
+fn awaits_turn(formatter: &mut fmt::Formatter<'_>, phase: Phase, took: Duration) -> fmt::Result {
+    write!(formatter, "waiting for its turn to {phase}, {} gone", duration(took))
 }
 
 /// What was answered to the request to roll back.

@@ -76,6 +76,8 @@ pub fn name(event: &Event<'_>) -> &'static str {
         Event::StageUnknown { .. } => "stage_unknown",
         Event::AwaitsCompleted(_) => "awaits_completed",
         Event::StillWaits { .. } => "still_waits",
+        Event::AwaitsTurn { .. } => "awaits_turn",
+        Event::TurnCame => "turn_came",
         Event::Stumbled(_) => "stumbled",
         Event::TriesAgain { .. } => "tries_again",
         Event::Ended { .. } => "attempt_ended",
@@ -104,6 +106,7 @@ pub fn name(event: &Event<'_>) -> &'static str {
 pub fn fields(event: &Event<'_>) -> Value {
     match event {
         Event::Begins
+        | Event::TurnCame
         | Event::AtStage { .. }
         | Event::AwaitsCompleted(_)
         | Event::RollbackEnded(_)
@@ -174,6 +177,7 @@ pub fn fields(event: &Event<'_>) -> Value {
             });
             with(with(waits, look), answer.as_ref().map_or(json!({}), answered))
         }
+        Event::AwaitsTurn { took, .. } => json!({"seconds": seconds(*took)}),
         Event::TriesAgain { error, limit } => json!({"error": error, "limit_seconds": seconds(*limit)}),
         Event::Ended { attempt, took, .. } => {
             let why = match attempt {

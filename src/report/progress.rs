@@ -43,11 +43,12 @@ struct Progress {
     answer: Option<String>,
 }
 
-/// A check that is waited for.
-struct Wait {
-    check: Phase,
-    since: Instant,
-    limit: Duration,
+/// What is waited for.
+enum Wait {
+    /// A check.
+    Check { check: Phase, since: Instant, limit: Duration },
+    /// The turn to make a write.
+    Turn,
 }
 
 /// How many tasks run, are pending, and are to run.
@@ -200,11 +201,13 @@ impl Progress {
                 let ran = self.ran.as_ref().filter(|(ran, _)| *ran == to).map(|(_, version)| version.clone());
                 self.moves_to(ran.unwrap_or(to));
             }
+            Event::AwaitsTurn { .. } => self.wait = Some(Wait::Turn),
+            Event::TurnCame => self.wait = None,
             Event::Checking { timeout, .. } => {
-                self.wait = Some(Wait { check: Phase::DeployCheck, since: now, limit: *timeout });
+                self.wait = Some(Wait::Check { check: Phase::DeployCheck, since: now, limit: *timeout });
             }
             Event::Draining { timeout, .. } => {
-                self.wait = Some(Wait { check: Phase::DrainCheck, since: now, limit: *timeout });
+                self.wait = Some(Wait::Check { check: Phase::DrainCheck, since: now, limit: *timeout });
             }
             Event::Counted(seen) => {
                 let others = seen.others().map(Tasks::of).fold(Tasks::default(), Tasks::and);
@@ -230,12 +233,16 @@ impl Progress {
     fn line(&self, now: Instant) -> String {
         let mut line = self.phase.to_string();
         // Writing to a String can't fail.
-        if let Some(Wait { check, since, limit }) = &self.wait {
-            if *check != self.phase {
-                let _ = write!(line, ", {check}");
+        match &self.wait {
+            Some(Wait::Check { check, since, limit }) => {
+                if *check != self.phase {
+                    let _ = write!(line, ", {check}");
+                }
+                let took = now.saturating_duration_since(*since);
+                let _ = write!(line, " {}, {} left", duration(took), duration(limit.saturating_sub(took)));
             }
-            let took = now.saturating_duration_since(*since);
-            let _ = write!(line, " {}, {} left", duration(took), duration(limit.saturating_sub(took)));
+            Some(Wait::Turn) => line.push_str(", waiting for its turn"),
+            None => {}
         }
         let _ = write!(line, "; {}", self.version);
         if let Some((ours, others)) = self.tasks {
@@ -276,6 +283,12 @@ mod tests {
         let arn = TaskDefinitionArn("task-definition/api:1".into());
         let begun = rows(&board, 24, 80, Instant::now());
         assert_eq!(begun, ["api-0: register; ae30000"]);
+        let took = Duration::from_secs(1);
+        board.hear(About::Service("api-0"), &Event::AwaitsTurn { phase: Phase::Update, took });
+        let waiting = rows(&board, 24, 80, Instant::now());
+        assert_eq!(waiting, ["api-0: update, waiting for its turn; ae30000"]);
+        board.hear(About::Service("api-0"), &Event::TurnCame);
+        assert_eq!(rows(&board, 24, 80, Instant::now()), ["api-0: update; ae30000"]);
         board.hear(About::Service("api-0"), &Event::Checking { proof: &Proof::Counts, timeout: MINUTE });
         let answer = Answer::Failed("answers 503".into());
         board.hear(About::Service("api-0"), &Event::UrlAnswered(&answer));
@@ -295,7 +308,7 @@ mod tests {
         let progress = Progress {
             phase: Phase::DeployCheck,
             version: "ae30000".into(),
-            wait: Some(Wait { check: Phase::DeployCheck, since, limit: 5 * MINUTE }),
+            wait: Some(Wait::Check { check: Phase::DeployCheck, since, limit: 5 * MINUTE }),
             tasks: Some((Tasks { running: 0, pending: 2, desired: 2 }, Tasks { running: 2, pending: 0, desired: 2 })),
             answer: Some("shows 01d0000".into()),
             ..Progress::default()

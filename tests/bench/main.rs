@@ -86,13 +86,15 @@ fn scenarios() -> Vec<Scenario> {
         }),
     ];
     let half = Some(Limits { used_by_others: 0.5 });
+    let alone = scenario("1 service, rollout of 5 s", 1, move |phase| fleet(1, 1, None, phase));
     let fleets = [500, 100, 10].into_iter().flat_map(|count| {
         [(1, None, "1 cluster, no limits"), (3, half, "3 clusters, limits half used")].map(
             |(clusters, limits, what)| {
                 // 500 registrations would take more than a quarter of an hour, by the bucket alone.
                 let is_registered = count == 500;
                 let trial = move |phase| Trial { is_registered, ..fleet(count, clusters, limits, phase) };
-                scenario(format!("{count} services, {what}"), 2, trial)
+                let ready = if is_registered { " with revisions ready" } else { "" };
+                scenario(format!("{count} services{ready}, {what}"), 2, trial)
             },
         )
     });
@@ -102,7 +104,7 @@ fn scenarios() -> Vec<Scenario> {
         let settings = Settings { limits: half, ..paced(Duration::from_mins(1), phase) };
         Trial { is_registered: true, settings, ..trial }
     });
-    rollouts.into_iter().chain(failures).chain(signals).chain([together]).chain(fleets).collect()
+    rollouts.into_iter().chain([alone]).chain(failures).chain(signals).chain([together]).chain(fleets).collect()
 }
 
 fn scenario(name: impl Into<String>, load: usize, trial: impl Fn(Duration) -> Trial + Sync + 'static) -> Scenario {
@@ -225,8 +227,8 @@ fn figures(asked: &Asked) -> Result<bool> {
     say(&format!("Median / worst of {} runs{is_dev}, in {} s.\n", asked.runs, since.elapsed().as_secs()));
     tables::print(&measured);
     tables::print_alone(weight.as_ref(), capacity.as_ref(), &late, &measured);
-    let (good, failures) = (targets::check(&measured, weight.as_ref()), measured.iter().map(|one| one.failures.len()));
-    Ok(good && failures.sum::<usize>() == 0)
+    let good = targets::check(&measured, weight.as_ref(), asked.words.is_empty());
+    Ok(good && measured.iter().all(|one| one.failures.is_empty()))
 }
 
 /// Runs everything, as much at a time as there is room for.

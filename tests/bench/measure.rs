@@ -157,6 +157,7 @@ impl Trial {
         let cpu = cpu_of(&process).context("the process has no CPU time: this needs Linux's /proc")?;
         let code = child.wait()?.code();
         let weights = weights.map_err(|_| anyhow!("the scales broke"))?;
+        ensure!(!weights.is_empty(), "/proc doesn't tell what the process weighs");
         let signalled = signalled.map_err(|_| anyhow!("the run could not be cancelled"))?;
         Ok(Ran { began, ended: ended?, signalled, code, said: String::from_utf8_lossy(&said).into(), cpu, weights })
     }

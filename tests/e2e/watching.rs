@@ -6,7 +6,8 @@ use local_ecs::{Behaviour, Fault, LocalEcs, Settings, image, rule, service};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, kill, rude_server, steady,
+    Gehen, LONG, NEW, OLD, Run, SHORT, ecs, ecs_with, gehen_yml, gehen_yml_with_url, gehen_yml_without_urls, kill,
+    rude_server, steady,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -290,6 +291,24 @@ fn a_wait_is_heard_of_every_thirty_seconds() {
     let message = heartbeat["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("still waiting, 30 s gone, up to 4 min "), "{message}");
     assert!(message.contains(&format!(" left: the url shows {OLD}; 0 of 2 tasks run api:2")), "{message}");
+}
+
+#[test]
+fn what_waits_for_its_turn_to_write_says_so() {
+    let names: Vec<_> = (0..12).map(|number| format!("api-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let ecs = ecs(names.iter().map(|name| service(name).running(OLD)));
+    let run = gehen_yml_without_urls(&ecs, "parallel: 12", &names).run(&JSON);
+    run.exits(0);
+    let lines = lines(&run);
+    let waits: Vec<_> = lines.iter().filter(|line| line["event"] == "awaits_turn").collect();
+    // Beyond ten registrations, each comes two seconds after the one before.
+    assert!(waits.len() >= 2, "{waits:?}");
+    for wait in waits {
+        assert_eq!((&wait["phase"], &wait["seconds"]), (&json!("register"), &json!(1.0)));
+        assert_eq!(wait["message"], "waiting for its turn to register, 1 s gone");
+    }
+    assert!(!lines.iter().any(|line| line["event"] == "turn_came"));
 }
 
 /// A run in GitHub Actions: what it printed, and what it wrote into the step's summary.
