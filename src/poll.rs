@@ -26,12 +26,20 @@ pub async fn until<T>(deadline: Instant, mut step: impl AsyncFnMut() -> ControlF
 }
 
 /// Tries a request that may safely be repeated until it is answered, is refused, or `limit` has passed.
-pub async fn answered<T>(limit: Duration, mut request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let deadline = Instant::now() + limit;
+pub async fn answered<T>(limit: Duration, request: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    answered_within(|| limit, request).await
+}
+
+/// As [`answered`], with a limit that may grow while it goes on.
+pub async fn answered_within<T>(
+    limit: impl Fn() -> Duration,
+    mut request: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let since = Instant::now();
     let mut backoff = Backoff::default();
     loop {
         match request().await {
-            Err(error) if error.fate != Fate::Refused && Instant::now() < deadline => sleep(backoff.pause()).await,
+            Err(error) if error.fate != Fate::Refused && since.elapsed() < limit() => sleep(backoff.pause()).await,
             answer => return answer,
         }
     }
@@ -59,6 +67,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -79,6 +89,22 @@ mod tests {
         let result = until::<()>(start + Duration::from_secs(10), async || std::future::pending().await).await;
         assert_eq!(result, None);
         assert_eq!(start.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_may_grow_by_what_a_request_waits_for() {
+        let (limit, mut tries) = (Cell::new(Duration::from_mins(1)), 0);
+        let failed = answered_within::<()>(
+            || limit.get(),
+            async || {
+                tries += 1;
+                limit.set(limit.get() + 2 * Duration::from_mins(1));
+                sleep(2 * Duration::from_mins(1) + Duration::from_secs(15)).await;
+                Err(Error::unknown("DescribeServices", "no answer"))
+            },
+        );
+        assert!(failed.await.is_err());
+        assert_eq!(tries, 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,11 @@
 //! One service's phases in their order.
 
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
 use super::{
-    Clients, PATIENCE, answered, awaited_turn,
+    Clients, PATIENCE, answered_but_for, awaited_turn,
     check::Proof,
     drain::Old,
     explain,
@@ -47,13 +51,12 @@ async fn look_in_turn<T>(
     service: &Service,
     turn: impl AsyncFn() -> T,
 ) -> Result<(Look, T), Error> {
-    // However long it waits for the first, the look has the whole of its patience.
-    let mut first = Some(turn().await);
-    answered(service, async || {
-        let turn = match first.take() {
-            Some(turn) => turn,
-            None => turn().await,
-        };
+    let waited = Cell::default();
+    let tell = |event: &Event<'_>| report::say(&service.name, event);
+    answered_but_for(&waited, tell, async || {
+        let since = Instant::now();
+        let turn = turn().await;
+        waited.update(|waited| waited + since.elapsed());
         Ok((clients.ecs.look(service, Haste::Next).await?, turn))
     })
     .await

@@ -345,6 +345,15 @@ async fn answered<T>(service: &Service, request: impl AsyncFnMut() -> Result<T, 
 /// As [`answered`], for whatever it is that `tell` tells of.
 async fn answered_telling<T>(
     tell: impl Fn(&Event<'_>),
+    request: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    answered_but_for(&Cell::default(), tell, request).await
+}
+
+/// As [`answered_telling`], for a request that waits for something else first: what it adds to `waited` doesn't count.
+async fn answered_but_for<T>(
+    waited: &Cell<Duration>,
+    tell: impl Fn(&Event<'_>),
     mut request: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut is_told = false;
@@ -358,7 +367,7 @@ async fn answered_telling<T>(
         }
         answer
     };
-    poll::answered(PATIENCE, telling).await
+    poll::answered_within(|| PATIENCE + waited.get(), telling).await
 }
 
 /// Waits for the `turn` to make the write of `phase`, and tells so where that takes longer than a moment.

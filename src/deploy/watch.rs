@@ -359,6 +359,9 @@ impl<'a> Watch<'a> {
             }
             Err(error) => {
                 self.tasks_from.set(Some(Instant::now() + self.backoff_of_tasks.borrow_mut().pause()));
+                if error.fate == Fate::Refused {
+                    self.hinted.set(None); // No haste will help.
+                }
                 let error = error.in_short();
                 self.said_of_tasks.borrow_mut().say(self.service, &Event::TasksNotAnswered(&error));
                 None
@@ -461,7 +464,7 @@ impl<'a> Watch<'a> {
     /// counts and how old they are, and ECS's newest events.
     pub async fn explain(&self, mut what: String) -> Reason {
         let mut seen = Vec::new();
-        match timeout(LAST_QUESTION, self.list_stopping(Haste::Rollback)).await {
+        match timeout(LAST_QUESTION, self.list_stopping(Haste::Next)).await {
             Ok(Some(_)) => {}
             _ => seen.push("ECS could not be asked why tasks stopped".to_owned()),
         }
@@ -487,7 +490,7 @@ impl<'a> Watch<'a> {
         let arns: Vec<_> = self.stopping.borrow().values().flatten().map(|task| task.arn.clone()).collect();
         let known = || self.stopping.borrow().values().flatten().cloned().collect();
         let tasks =
-            match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns, Haste::Rollback)).await {
+            match timeout(LAST_QUESTION, self.clients.ecs.describe_tasks(self.service, &arns, Haste::Next)).await {
                 Ok(Ok(tasks)) => tasks,
                 _ => known(),
             };

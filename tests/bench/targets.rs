@@ -86,7 +86,8 @@ pub fn check(measured: &[Measured], weight: Option<&Weight>, is_all: bool) -> bo
         }
         for one in measured.iter().filter(is_meant) {
             let values: Vec<_> = one.figures.iter().filter_map(column).collect();
-            line(&format!("{}: {what}", one.name), (!values.is_empty()).then(|| statistic(&values)), *most);
+            let is_whole = !values.is_empty() && values.len() == one.figures.len();
+            line(&format!("{}: {what}", one.name), is_whole.then(|| statistic(&values)), *most);
         }
     }
     if let Some(Weight { size, version, nothing }) = weight {
