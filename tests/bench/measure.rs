@@ -67,7 +67,7 @@ pub struct Figures {
     /// From the signal until the request of the last rollback arrived.
     pub to_cancel: Option<f64>,
     /// Requests of each operation.
-    pub calls: BTreeMap<String, usize>,
+    pub calls: BTreeMap<String, Calls>,
     /// Requests that only read.
     pub reads: f64,
     /// The most of those within any second.
@@ -88,6 +88,14 @@ pub struct Figures {
     pub cpu_waiting: Option<f64>,
     /// The most resident memory, in megabytes.
     pub memory: f64,
+}
+
+/// Requests of one operation.
+pub struct Calls {
+    /// In the whole run.
+    pub total: f64,
+    /// The most within any second.
+    pub in_a_second: f64,
 }
 
 /// The binary that is measured.
@@ -256,6 +264,19 @@ fn rollbacks(requests: &[Request]) -> impl Iterator<Item = &Request> {
     requests.iter().filter(|request| request.operation == "UpdateService").filter(is_back)
 }
 
+impl Figures {
+    /// All requests.
+    pub fn calls(&self) -> f64 {
+        self.calls.values().map(|calls| calls.total).sum()
+    }
+}
+
+impl Calls {
+    fn of(at: Vec<Instant>) -> Self {
+        Self { total: number(at.len()), in_a_second: number(worst_second(at)) }
+    }
+}
+
 /// A run that has ended.
 struct Ran {
     began: Instant,
@@ -278,9 +299,9 @@ struct Weight {
 impl Ran {
     /// What can be said of any run.
     fn figures(&self, requests: &[Request], arrivals: Vec<Instant>) -> Figures {
-        let mut calls = BTreeMap::new();
+        let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for request in requests {
-            *calls.entry(request.operation.clone()).or_default() += 1;
+            calls.entry(request.operation.clone()).or_default().push(request.at);
         }
         let is_read = |request: &&Request| ["Describe", "List"].iter().any(|verb| request.operation.starts_with(verb));
         let reads: Vec<_> = requests.iter().filter(is_read).map(|request| request.at).collect();
@@ -290,7 +311,7 @@ impl Ran {
             after_success: None,
             to_notice: None,
             to_cancel: None,
-            calls,
+            calls: calls.into_iter().map(|(operation, at)| (operation, Calls::of(at))).collect(),
             reads: number(reads.len()),
             reads_in_a_second: number(worst_second(reads)),
             requests_in_a_second: number(worst_second(arrivals)),

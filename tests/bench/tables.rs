@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     Measured,
     alone::{Capacity, Lateness, Weight},
-    measure::{Figures, number},
+    measure::{Calls, Figures},
 };
 
 /// One figure of each run.
@@ -18,7 +18,7 @@ const COLUMNS: [(&str, usize, Column); 13] = [
     ("signal to last request, s", 3, |run| run.to_cancel),
     ("wall, s", 1, |run| Some(run.wall)),
     ("slowest rollout, s", 1, |run| run.rollout),
-    ("calls", 0, |run| Some(run.calls.values().copied().map(number).sum())),
+    ("calls", 0, |run| Some(run.calls())),
     ("reads", 0, |run| Some(run.reads)),
     ("reads in the worst second", 0, |run| Some(run.reads_in_a_second)),
     ("throttled", 0, |run| Some(run.throttled)),
@@ -45,21 +45,27 @@ pub fn print(measured: &[Measured]) {
         row(&one.name, COLUMNS.iter().map(|(_, decimals, of)| cell(one.figures.iter().filter_map(of), *decimals)));
     }
     say("\nCalls by operation:\n");
-    let runs = || measured.iter().flat_map(|one| &one.figures);
-    let operations: BTreeSet<_> = runs().flat_map(|run| run.calls.keys()).collect();
-    row("scenario", operations.iter().map(|operation| (*operation).clone()));
-    row("---", operations.iter().map(|_| "---".to_owned()));
-    for one in measured {
-        let calls = |operation: &str| {
-            let calls = one.figures.iter().map(|run| number(run.calls.get(operation).copied().unwrap_or(0)));
-            cell(calls, 0)
-        };
-        row(&one.name, operations.iter().map(|operation| calls(operation)));
-    }
+    by_operation(measured, |calls| calls.total);
+    say("\nCalls by operation in the worst second of each:\n");
+    by_operation(measured, |calls| calls.in_a_second);
     for one in measured {
         one.failures.iter().for_each(|failure| say(&format!("\n{} WENT WRONG: {failure}", one.name)));
     }
     say("");
+}
+
+/// Prints a figure of each operation that was called.
+fn by_operation(measured: &[Measured], figure: fn(&Calls) -> f64) {
+    let runs = measured.iter().flat_map(|one| &one.figures);
+    let operations: BTreeSet<_> = runs.flat_map(|run| run.calls.keys()).collect();
+    row("scenario", operations.iter().map(|operation| (*operation).clone()));
+    row("---", operations.iter().map(|_| "---".to_owned()));
+    for one in measured {
+        let calls = |operation: &String| {
+            one.figures.iter().map(|run| run.calls.get(operation).map_or(0.0, figure)).collect::<Vec<_>>()
+        };
+        row(&one.name, operations.iter().map(|operation| cell(calls(operation).into_iter(), 0)));
+    }
 }
 
 /// Prints what was measured of the binary, of the local ECS and of the machine.

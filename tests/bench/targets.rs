@@ -110,7 +110,7 @@ fn growth(measured: &[Measured]) -> [(&'static str, Option<f64>, f64); 5] {
         let values: Vec<_> = found.figures.iter().filter_map(column).collect();
         (!values.is_empty()).then(|| median(&values))
     };
-    let calls: Column = |run| Some(run.calls.values().copied().map(crate::measure::number).sum());
+    let calls: Column = |run| Some(run.calls());
     let memory: Column = |run| Some(run.memory);
     let calls_a_service = |many: &str, count: f64| Some(of(many, calls)? / count / of("1 service", calls)?);
     let memory_a_service = |many: &str, count: f64| {
